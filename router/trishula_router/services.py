@@ -231,7 +231,7 @@ class Services:
 
         def absorb(copy: Copied, extract: Extract, ahead_ms: int) -> None:
             inflow.absorb(copy, extract, ahead_ms)
-            for follower in (self.fallback, self.revoking, self.leases.rounds):
+            for follower in (self.fallback, self.revoking, self.leases.rounds, self.attachments.sweep):
                 follower.copied(copy, extract)
 
         self.peering = Peering(

@@ -26,10 +26,14 @@ def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
         yield subject
 
 
+async def _nothing(messages: object) -> None:
+    pass
+
+
 def redact(subject: Subject, message_id: str = "m1", sender: str | None = None, at: int = 900) -> dict[str, Any]:
     return subject.do(
         lambda store: Deferred.fromCoroutine(
-            Redaction(store, lambda: at).redact(message_id, sender, "a card's number", "office")
+            Redaction(store, lambda: at, _nothing).redact(message_id, sender, "a card's number", "office")
         )
     )
 

@@ -196,17 +196,46 @@ def test_it_stays_as_long_as_a_message_that_names_it_is_kept_and_goes_then(tmp_p
     result_of(store.forget(0, 100, before=rig.now() + 1, dead_before=0, at=rig.now()))
     sweep(rig)
     assert rig.node.attachments.told()["links"] == 0
-    # Another message may name it all the while.
-    rig.ahead_ms += HOUR_MS - 1
-    sweep(rig)
-    assert kept(rig) == {digest_of(DATA)}
-    rig.ahead_ms += 1
-    sweep(rig)
     assert kept(rig) == set()
     assert rig.node.attachments.told()["bytes"] == 0
     assert result_of(store.remembered("attachment:")) == {}
     # A repeat of the message is still one, though what it names is gone.
     assert rig.send(dc, naming(DATA, id="open", to="agni"))[0]["status"] == "duplicate"
+
+
+def test_a_file_whose_message_never_came_waits_for_it(tmp_path: Path) -> None:
+    rig = rig_in(tmp_path)
+    dc = rig.join("dc")
+    upload(rig, dc, DATA)
+    keeping = rig.node.attachments
+    write_link = keeping.name("dc", "lost", naming(DATA)["payload"], "messages[0]")
+    assert write_link is not None
+    # As when the store fails behind it.
+    write_link()
+    rig.ahead_ms += HOUR_MS
+    sweep(rig)
+    assert (keeping.told()["links"], kept(rig)) == (0, {digest_of(DATA)})
+    rig.ahead_ms += HOUR_MS
+    sweep(rig)
+    assert kept(rig) == set()
+
+
+def test_a_redacted_messages_file_goes_at_once_unless_another_names_it(tmp_path: Path) -> None:
+    rig = rig_in(tmp_path)
+    dc, agni, office = rig.join("dc"), rig.join("agni"), rig.join("office", operator=True)
+    rig.attach(agni)
+    upload(rig, dc, DATA)
+    for message_id in ("1", "2"):
+        settled(rig, dc, agni, message_id)
+    redact = (uris.AUDIT_REDACT, "1", {"reason": "a card's number"})
+    assert rig.call(office, *redact)["redacted"]
+    assert (rig.node.attachments.told()["links"], kept(rig)) == (1, {digest_of(DATA)})
+    with pytest.raises(AttachmentUnknown):
+        rig.call(agni, uris.ATTACHMENT_GET, "1", {"from": "dc"})
+    assert rig.call(agni, uris.ATTACHMENT_GET, "2", {"from": "dc"})["data"]
+    assert rig.call(office, uris.AUDIT_REDACT, "2", {"reason": "a card's number"})["redacted"]
+    assert (rig.node.attachments.told()["links"], kept(rig)) == (0, set())
+    assert rig.node.attachments.told()["bytes"] == 0
 
 
 def test_a_restart_finds_parts_files_and_links(tmp_path: Path) -> None:

@@ -223,3 +223,20 @@ def test_what_names_one_and_breaks_the_rule_is_refused(wrong: object) -> None:
 )
 def test_a_senders_name_becomes_one_safe_part_of_a_path(name: str | None, becomes: str) -> None:
     assert file_name_for(AttachmentInfo(ONE, 1, name)) == becomes
+
+
+def test_what_names_a_file_is_known_by_the_file_whatever_the_order() -> None:
+    ledger = Ledger(options())
+    first, second = link(), link(message_id="2", digest=TWO)
+    for one in (first, second, first):
+        ledger.name(one)
+    assert ledger.is_named(("dc", ONE)) and ledger.is_named(("dc", TWO))
+    # A message whose record was lost may come again with another file.
+    ledger.name(link(message_id="2"))
+    assert not ledger.is_named(("dc", TWO))
+    for one in (first, link(message_id="2")):
+        assert ledger.is_named(("dc", ONE))
+        ledger.unname(one, NOW)
+        ledger.unname(one, NOW)
+    assert not ledger.is_named(("dc", ONE))
+    assert ledger.told()["links"] == 0

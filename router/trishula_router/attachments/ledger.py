@@ -13,7 +13,8 @@ until its body is gone, and looked at again and again, in small steps, whether t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from dataclasses import dataclass
 
 from trishula.contract.attached import AttachmentInfo
 from trishula.contract.units import show_bytes
@@ -31,6 +32,8 @@ LEAST_BYTES = 64 * 1024
 LINKS_PER_AGENT = 10_000
 #: A link may be older than its message, by as long as a slow disk takes at most.
 _YOUNG_MS = 600_000
+#: To find so many links to look at, so many times as many are gone through.
+_LOOKED_AT = 20
 
 
 @dataclass(slots=True)
@@ -48,7 +51,6 @@ class Attachment:
     have_bytes: int
     is_complete: bool
     touched_at: int
-    names: set[str] = field(default_factory=set)
 
     @property
     def counts_bytes(self) -> int:
@@ -83,9 +85,11 @@ class Ledger:
         self._held: dict[Key, Attachment] = {}
         self._of_agent: dict[str, int] = {}
         self._total_bytes = 0
-        # In the order in which they are looked at.
-        self._links: dict[tuple[str, str], Link] = {}
+        # In the order in which they are looked at; a plain dict whose first one goes to its end gets slower each time.
+        self._links: OrderedDict[tuple[str, str], Link] = OrderedDict()
         self._links_of: dict[str, int] = {}
+        # The ids of the messages that name an attachment, which may not be here: none is empty.
+        self._names: dict[Key, set[str]] = {}
 
     # -- attachments ---------------------------------------------------------------------------------------------------
 
@@ -96,7 +100,6 @@ class Ledger:
     def put(self, key: Key, attachment: Attachment) -> None:
         """There is one, found on the disk or begun."""
         self.forget(key)
-        attachment.names = {link.message_id for link in self._links.values() if link.key == key}
         self._held[key] = attachment
         self._count(key[0], attachment.counts_bytes)
 
@@ -206,12 +209,15 @@ class Ledger:
     def name(self, link: Link) -> None:
         """A message names an attachment."""
         key = link.agent, link.message_id
-        if key not in self._links:
+        before = self._links.get(key)
+        if before is None:
             self._links_of[link.agent] = self._links_of.get(link.agent, 0) + 1
+        elif before.key != link.key:
+            self._drop_name(before)
         self._links[key] = link
+        self._names.setdefault(link.key, set()).add(link.message_id)
         held = self._held.get(link.key)
         if held is not None:
-            held.names.add(link.message_id)
             held.touched_at = link.at
 
     def unname(self, link: Link, now: int) -> None:
@@ -223,19 +229,30 @@ class Ledger:
             self._links_of[link.agent] = left
         else:
             del self._links_of[link.agent]
+        self._drop_name(link)
         held = self._held.get(link.key)
         if held is not None:
-            held.names.discard(link.message_id)
             held.touched_at = now
+
+    def _drop_name(self, link: Link) -> None:
+        names = self._names[link.key]
+        names.discard(link.message_id)
+        if not names:
+            del self._names[link.key]
+
+    def is_named(self, key: Key) -> bool:
+        """Whether a message names an attachment."""
+        return key in self._names
 
     def to_look_at(self, now: int, limit: int) -> list[Link]:
         """The links that were not looked at for longest; their turn comes again when all others had theirs."""
         due: list[Link] = []
-        for key, link in list(self._links.items()):
+        for _ in range(min(len(self._links), _LOOKED_AT * limit)):
             if len(due) >= limit:
                 break
+            key, link = next(iter(self._links.items()))
             # To the end, so that young ones are no obstacle.
-            self._links[key] = self._links.pop(key)
+            self._links.move_to_end(key)
             # One that is far ahead is of a clock that has been set back since.
             if abs(now - link.at) >= _YOUNG_MS:
                 due.append(link)
@@ -246,7 +263,7 @@ class Ledger:
     def is_over(self, key: Key, now: int) -> bool:
         """Whether nobody needs it any more."""
         held = self._held.get(key)
-        if held is None or held.names:
+        if held is None or key in self._names:
             return False
         # A clock that was ahead has been set back since.
         held.touched_at = min(held.touched_at, now)

@@ -8,7 +8,7 @@ purged with it, or another node could still replay it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from trishula.errors import ArgumentInvalid, MessageUnknown
@@ -26,11 +26,15 @@ class Redaction:
     Args:
         store: of the node.
         now: the wall clock in ms.
+        redacted: lets go of the files of messages whose payloads are gone.
     """
 
-    def __init__(self, store: Store, now: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, now: Callable[[], int], redacted: Callable[[Sequence[StoredMessage]], Awaitable[None]]
+    ) -> None:
         self._store = store
         self._now = now
+        self._redacted = redacted
 
     async def redact(self, message_id: str, sender: str | None, reason: str, by: str) -> dict[str, Any]:
         """Delete the payload of a message at all its recipients.
@@ -65,6 +69,7 @@ class Redaction:
             if dead:
                 await self._store.purge(dead, at, by)
             await self._store.note(Kind.REDACTED, RedactedFacts(positions, by, reason), at)
+            await self._redacted(messages)
             before_at, before_by, before_reason = before or (at, by, reason)
         else:
             before_at, before_by, before_reason = before

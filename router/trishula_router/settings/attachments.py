@@ -25,7 +25,8 @@ class AttachmentOptions:
             keep messages out.
         rate_bytes: how much a second one agent sends and fetches of attachments in the long run; what is faster waits.
         unfinished_ms: how long a part of an attachment is kept that doesn't get more.
-        unnamed_ms: how long an attachment is kept that no message names, or none any more.
+        unnamed_ms: how long an attachment is kept that no message names; when the payload of the last one that named it
+            is gone, the attachment goes with it.
     """
 
     on: bool = True

@@ -72,7 +72,7 @@ class EvidenceVerbs:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._redaction = Redaction(node.store, node.now)
+        self._redaction = Redaction(node.store, node.now, node.attachments.sweep.redacted)
         self._key: SigningKey | None = None
         self._reader: ArchiveReader | None = None
 
