@@ -20,9 +20,9 @@ from twisted.logger import Logger
 from trishula.contract.addresses import agent_of
 from trishula_router.store import facts as told
 from trishula_router.store import keepers, telling
-from trishula_router.store.bases import Base, Dropped, checked_end
+from trishula_router.store.bases import Base
 from trishula_router.store.commits import Commits
-from trishula_router.store.facts import ArchivedFacts, Attempts, Facts
+from trishula_router.store.facts import Attempts, Facts
 from trishula_router.store.fold import fold
 from trishula_router.store.interface import PROOF, Condition, Copied, Forgotten
 from trishula_router.store.joining import joined, rebased
@@ -35,14 +35,14 @@ from trishula_router.store.sqlite import cutting, dead_letters, fold_rows, reads
 from trishula_router.store.sqlite.appender import Appender, remember
 from trishula_router.store.sqlite.checkpoints import Checkpoints, Plan
 from trishula_router.store.sqlite.connection import connect
+from trishula_router.store.sqlite.cutting_store import CuttingStore
 from trishula_router.store.sqlite.delivered import mark_delivered, mark_settled, mark_surfaced, move_instants
 from trishula_router.store.sqlite.handing_over import hand_over, hops_of
 from trishula_router.store.sqlite.holding import Hold
 from trishula_router.store.sqlite.old_bodies import BATCH_BYTES, delete_bodies, forgettable
-from trishula_router.store.sqlite.questions import Questions
 from trishula_router.store.sqlite.read_runs import read_run
 from trishula_router.store.sqlite.recent_runs import Recent
-from trishula_router.store.sqlite.shrinking import STEP_BYTES, Shrinking
+from trishula_router.store.sqlite.shrinking import Shrinking
 from trishula_router.store.sqlite.space import PAGE_BYTES, Space
 from trishula_router.store.sqlite.statements import insert
 from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
@@ -55,7 +55,7 @@ __all__ = ["SqliteStore"]
 log = Logger()
 
 
-class SqliteStore(Questions):
+class SqliteStore(CuttingStore):
     """Implements :class:`trishula_router.store.interface.Store`. Make it with :func:`.opening.open_store`."""
 
     def __init__(
@@ -256,48 +256,6 @@ class SqliteStore(Questions):
             return Forgotten(found.after, len(found.bodies), found.size_bytes, fullness)
 
         return self._writer.submit(job)
-
-    def archived(self, facts: ArchivedFacts, at: int) -> Deferred[Base]:
-        def job(connection: sqlite3.Connection) -> Base:
-            chain = self._chain
-            digest = connection.execute("SELECT digest FROM journal WHERE position = ?", (facts.last,)).fetchone()
-            until = checked_end(chain.base, facts, chain.sequence, digest and digest[0])
-            self._record(connection, at, Kind.ARCHIVED, facts)
-            chain.base = cutting.begin(connection, chain.base, until)
-            return chain.base
-
-        return self._writer.submit(job)
-
-    def cut(self, limit: int) -> Deferred[Base]:
-        def job(connection: sqlite3.Connection) -> Base:
-            self._chain.base = cutting.cut(connection, self._chain.base, limit)
-            return self._chain.base
-
-        return self._writer.submit(job)
-
-    def cut_copy(self, number: int, until: int, limit: int) -> Deferred[Base]:
-        def job(connection: sqlite3.Connection) -> Base:
-            tails, base = self._tails, self._tails.base_of(number)
-            end = min(base.sequence + limit, until, tails.end_of(number).sequence)
-            if end > base.sequence and not base.is_behind:
-                base = cutting.cut_copy(connection, tails.own.base, tails.numbering, number, base, end)
-                tails.rebase(number, base)
-            return base
-
-        return self._writer.submit(job)
-
-    def let_go(self, after: int, limit: int) -> Deferred[int]:
-        return self._writer.submit(lambda connection: cutting.let_go(connection, self._chain.base, after, limit))
-
-    def drop(self, after: int, limit: int, *, ids_since: int, at: int) -> Deferred[Dropped]:
-        return self._writer.submit(
-            lambda connection: cutting.drop(connection, self._chain.base, after, limit, ids_since, at)
-        )
-
-    def shrink(self) -> Deferred[bool]:
-        if not self._shrinking.is_due:
-            return succeed(False)
-        return self._writer.submit(self._shrinking.step, draws=False, size_bytes=STEP_BYTES)
 
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
