@@ -14,19 +14,24 @@ kinds take turns, so that what else the machine does hits all alike:
 ``awaiting``   ``async def`` that awaits ``asyncio.sleep(0)`` once, ordered
 ``unordered``  ``async def`` that awaits nothing, ``ordered=False``
 
-Printed are each run and the medians. No test: how fast a machine is decides nothing.
+Printed are each run and the medians: messages a second, and the time of the processor that the agent and the node's
+worker take for each, which says more where other things run beside. No test: how fast a machine is decides nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 import trishula
 from trishula.tools.temporary_node import ThrowawayNode
@@ -86,9 +91,40 @@ def send(url: str, token: str, seconds: float) -> None:
     asyncio.run(main())
 
 
-def run(kind: str, seconds: float) -> float:
-    """Messages handled a second, by an agent of a kind."""
+@dataclass(frozen=True)
+class Sample:
+    """Where a run is: since when, how many messages were handled, the time of the processor that was taken, in s."""
+
+    at_s: float
+    handled: int
+    agent_s: float
+    worker_s: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run has found: messages a second; of the processor the agent's and the worker's µs a message."""
+
+    rate: float
+    agent_us: float
+    worker_us: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate:,.0f} messages/s; of the processor for each {self.agent_us:.0f} µs by the agent, "
+            f"{self.worker_us:.0f} µs by the node's worker"
+        )
+
+
+def _used_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def run(kind: str, seconds: float) -> Found:
+    """Let an agent of a kind handle messages."""
     with ThrowawayNode(prefix="trishula-handlers-") as node, tempfile.TemporaryDirectory() as state:
+        worker = psutil.Process(json.loads((Path(node.state) / "node.json").read_text())["pid"])
         me = [sys.executable, "-m", "tests.benchmarks.handlers"]
         taker = subprocess.Popen(
             [*me, "--take", kind, node.url, node.token("taker"), str(Path(state) / "agent")],
@@ -101,8 +137,10 @@ def run(kind: str, seconds: float) -> float:
             sender = subprocess.Popen([*me, "--send", node.url, node.token("sender"), "--seconds", str(seconds)])
             samples = []
             try:
+                agent = psutil.Process(taker.pid)
                 while sender.poll() is None:
-                    samples.append((time.monotonic(), int(taker.stdout.readline())))
+                    handled = int(taker.stdout.readline())
+                    samples.append(Sample(time.monotonic(), handled, _used_s(agent), _used_s(worker)))
             finally:
                 sender.kill()
                 sender.wait()
@@ -110,9 +148,14 @@ def run(kind: str, seconds: float) -> float:
             taker.kill()
             taker.wait()
             taker.stdout.close()
-    under_load = [sample for sample in samples if sample[1]][2:]
-    (begin_s, before), (end_s, after) = under_load[0], under_load[-1]
-    return (after - before) / (end_s - begin_s)
+    under_load = [sample for sample in samples if sample.handled][2:]
+    first, last = under_load[0], under_load[-1]
+    count = last.handled - first.handled
+    return Found(
+        count / (last.at_s - first.at_s),
+        (last.agent_s - first.agent_s) / count * 1e6,
+        (last.worker_s - first.worker_s) / count * 1e6,
+    )
 
 
 def main() -> None:
@@ -130,13 +173,18 @@ def main() -> None:
         url, token = given.send
         send(url, token, given.seconds)
     else:
-        found: dict[str, list[float]] = {kind: [] for kind in given.kinds}
+        found: dict[str, list[Found]] = {kind: [] for kind in given.kinds}
         for _ in range(given.runs):
             for kind in given.kinds:
                 found[kind].append(run(kind, given.seconds))
-                print(f"{kind}: {found[kind][-1]:,.0f} messages/s", flush=True)
-        for kind, rates in found.items():
-            print(f"median of {kind}: {statistics.median(rates):,.0f} messages/s")
+                print(f"{kind}: {found[kind][-1]}", flush=True)
+        for kind, runs in found.items():
+            middle = Found(
+                statistics.median(one.rate for one in runs),
+                statistics.median(one.agent_us for one in runs),
+                statistics.median(one.worker_us for one in runs),
+            )
+            print(f"median of {kind}: {middle}")
 
 
 if __name__ == "__main__":

@@ -373,6 +373,25 @@ def test_a_failure_does_not_stop_what_waits_behind_it(setup: Setup, caplog: pyte
     assert acked(link) == others
 
 
+def test_acks_of_messages_that_wait_for_each_other_travel_together(setup: Setup) -> None:
+    """One of them ends in each turn; a call for each would cost more than all the rest of it."""
+    gates: list[Deferred[None]] = []
+
+    def slow(message: Message) -> Deferred[None]:
+        gates.append(Deferred())
+        return gates[-1]
+
+    setup.agent.on("STATUS")(slow)
+    link = setup.join()
+    tokens = [setup.deliver(link) for _ in range(6)]
+    for number in range(6):
+        assert len(gates) == number + 1
+        gates[number].callback(None)
+        setup.turn()
+    assert acked(link) == tokens
+    assert len(link.args_of(uris.MAILBOX_ACK)) == 4
+
+
 def test_an_unordered_handler_begins_with_each_as_it_comes(setup: Setup) -> None:
     runs: list[str] = []
 

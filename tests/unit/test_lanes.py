@@ -408,3 +408,30 @@ def test_a_lane_that_is_through_leaves_nothing() -> None:
     del stage
     gc.collect()
     assert gone() is None
+
+
+def test_the_backlog_counts_those_that_wait_for_others() -> None:
+    seen: list[int] = []
+
+    async def work(stage: Stage) -> None:
+        async def look(name: str) -> None:
+            await asyncio.sleep(0)
+            seen.append(stage.lanes.backlog)
+
+        stage.put(look, 1, 2, 3, 4, sender="dc")
+        stage.put(stage.plain, 5, sender="agni")
+        stage.put(stage.awaiting, 11, 12, sender="agni")
+        assert stage.lanes.backlog == 4
+        assert stage.lanes.recall(key_of(delivery(3).message))
+        assert stage.lanes.backlog == 3
+        await turns()
+        assert stage.lanes.backlog == 0
+        stage.put(look, 6, 7)
+        assert len(stage.lanes.clear()) == 1
+        assert stage.lanes.backlog == 0
+        await turns()
+        assert stage.lanes.backlog == 0
+
+    in_loop(work)
+    assert seen[-1] == 0
+    assert len(seen) == 4

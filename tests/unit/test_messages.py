@@ -30,7 +30,7 @@ class Box:
         self.clock = Clock()
         self.answers = list(answers)
         self.waited: list[float] = []
-        self.settling = Settling(lambda: None, lambda: True, lambda: None)
+        self.settling = Settling(lambda: None, lambda: True, lambda: None, Clock())
         self.engine = cast(Engine, SimpleNamespace(clock=self.clock, settling=self.settling, end=None))
         self.pending: Pending[Fetched] | None = None
 

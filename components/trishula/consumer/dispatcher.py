@@ -97,14 +97,14 @@ class Dispatcher:
         self._engine = engine
         self._clock = clock
         self._now_ms = now_ms
-        # As long as a signature may count: nobody can bring a signed message back.
-        self._inbox = Inbox(age_ms=MEMORY_MS)
+        self._inbox = Inbox(age_ms=MEMORY_MS)  # As long as a signature may count: nobody can bring such a one back.
         self._replies = Replies(engine, self._inbox, now_ms, self._handled, self._check_idle)
         # Deliveries that wait until the file is there; None: they need not.
         self._held: list[Delivery] | None = None
         self._leases = Leases(engine, clock, self._inbox)
         self._jobs = Jobs(clock.seconds, self._leases.promise, self._leases.surfaced)
         self._lanes = Lanes(self._run, self._check_idle, clock.seconds)
+        engine.settling.backlog = lambda: self._lanes.backlog
         self._stopping = False
         self._idle: Pending[None] | None = None
         self._timer: Timer | None = None

@@ -66,6 +66,13 @@ class Lanes:
         self._emptied = emptied
         self._seconds = seconds
         self._lanes: dict[str, _Lane] = {}
+        # How many messages wait in all lanes.
+        self._backlog = 0
+
+    @property
+    def backlog(self) -> int:
+        """How many messages wait for those before them."""
+        return self._backlog
 
     def put(self, delivery: Delivery, handler: Handler) -> None:
         """Run the handler, now or when those of the same sender that came before are through."""
@@ -73,6 +80,7 @@ class Lanes:
         lane = self._lanes.get(sender)
         if lane is not None:
             lane.waiting.append((delivery, handler))
+            self._backlog += 1
             return
         job = self._run(delivery, handler, False)
         if job is not None:
@@ -96,6 +104,7 @@ class Lanes:
     def _turn(self, sender: str, lane: _Lane) -> None:
         until_s = self._seconds() + TURN_S / len(self._lanes)
         while lane.due:
+            self._backlog -= 1
             job = self._run(*lane.due.popleft(), True)
             if job is not None:
                 job.when_done(partial(self._go_on, sender, lane))
@@ -106,6 +115,7 @@ class Lanes:
 
     def _begin_next(self, sender: str, lane: _Lane) -> None:
         while waiting := lane.due or lane.waiting:
+            self._backlog -= 1
             job = self._run(*waiting.popleft(), False)
             if job is not None:
                 job.when_done(partial(self._go_on, sender, lane))
@@ -120,6 +130,7 @@ class Lanes:
                 for waiting in part:
                     if key_of(waiting[0].message) == key:
                         part.remove(waiting)
+                        self._backlog -= 1
                         return True
         return False
 
@@ -130,4 +141,5 @@ class Lanes:
             for part in (lane.due, lane.waiting):
                 waiting += [delivery for delivery, _ in part]
                 part.clear()
+        self._backlog = 0
         return waiting

@@ -4,6 +4,10 @@ They belong to the session whose tokens they carry. Deliveries may come before e
 acknowledged of them then waits until it is. When the session goes, they are dropped: the node delivers again what was
 not acknowledged, and the next node may use the same tokens for other messages.
 
+Where messages wait for their handlers behind others, one of them ends in each turn or two, and a call for each would
+cost the agent and its node more than all the rest of the message. So an ack waits for those to come: until as many wait
+as messages, which then keep the agent busy while the node hears of it and sends more; :data:`GATHER_S` at most.
+
 That a message surfaced (was put into a model's context) is news for whoever watches the bus, and settles nothing. A
 node of the release before doesn't take the word: it is asked once a session, that is logged, and all goes on.
 """
@@ -20,9 +24,10 @@ from trishula.contract.uris import MAILBOX_ACK, MAILBOX_NACK, MAILBOX_SURFACED
 from trishula.errors import ArgumentInvalid, BusUnreachable, NotAllowed, ProcedureUnknown
 from trishula.messaging.second_road import SecondRoad, is_of_second_road
 from trishula.runtime.pending import Pending, rejected, resolved
+from trishula.runtime.surroundings import Clock, Timer
 from trishula.session.transport import AnswerLate, Link, LinkLost
 
-__all__ = ["Settling"]
+__all__ = ["GATHER_S", "Settling"]
 
 _log = logging.getLogger("trishula")
 
@@ -32,6 +37,8 @@ _TIMEOUT_S = 30.0
 _REASON_LIMIT = 2000
 #: Tokens in one call; the node takes 1024.
 _BATCH = 1024
+#: How long an ack waits for others at most, in seconds: a sender that watches for "done" doesn't notice.
+GATHER_S = 0.005
 
 
 #: Where the part of one caller begins in the items of a call, how many they are, and who waits.
@@ -67,16 +74,28 @@ class Settling:
         wake: called when there is something to flush.
         has_session: whether there is a session, ready or not.
         emptied: called when nothing may wait or be under way any more; :attr:`is_empty` tells.
+        clock: timers and the clock for spans.
 
     Attributes:
         second_road: hears of the deliveries that came by it; ``None`` if there is no such road.
+        backlog: how many messages wait for their handlers behind others, so that their acks are still to come.
     """
 
-    def __init__(self, wake: Callable[[], None], has_session: Callable[[], bool], emptied: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        wake: Callable[[], None],
+        has_session: Callable[[], bool],
+        emptied: Callable[[], None],
+        clock: Clock,
+    ) -> None:
         self._wake = wake
         self._has_session = has_session
         self._emptied = emptied
+        self._clock = clock
         self.second_road: SecondRoad | None = None
+        self.backlog: Callable[[], int] = int
+        # Set while acks wait for others.
+        self._gathering: Timer | None = None
         self._acks = _Gathered(MAILBOX_ACK)
         self._nacks = _Gathered(MAILBOX_NACK)
         self._surfacings = _Gathered(MAILBOX_SURFACED)
@@ -98,7 +117,8 @@ class Settling:
             return
         items = self._acks.items
         items.append(token)
-        if len(items) == 1:
+        if len(items) == 1 or self._gathering is not None:
+            # Also where it waits for others: what is on record of it is written at the end of this turn.
             self._wake()
 
     def nack(self, token: str, reason: str, requeue: bool) -> None:
@@ -172,8 +192,8 @@ class Settling:
         self._wake()
         return pending
 
-    def flush(self, link: Link) -> None:
-        """Send what was gathered."""
+    def flush(self, link: Link, *, at_once: bool = False) -> None:
+        """Send what was gathered; ``at_once``: also the acks that could wait for others."""
         if self._has_model and not self._is_declared:
             self._is_declared = True
             if not self._surfacings.items:
@@ -181,9 +201,25 @@ class Settling:
                     lambda pending: self._heard(MAILBOX_SURFACED, pending.error) and None
                 )
         for gathered in (self._surfacings, self._acks, self._nacks):
-            if gathered.items:
+            if gathered.items and (gathered is not self._acks or not self._gathers(at_once)):
                 items, waiting = gathered.take()
                 self._send(link, gathered.uri, items, waiting)
+
+    def _gathers(self, at_once: bool) -> bool:
+        """Whether the acks wait for others; see the module's docstring."""
+        timer = self._gathering
+        is_over = at_once or (timer is not None and not timer.active())
+        if is_over or self._acks.waiting or len(self._acks.items) >= self.backlog():
+            self._end_gathering()
+            return False
+        if timer is None:
+            self._gathering = self._clock.callLater(GATHER_S, self._wake)
+        return True
+
+    def _end_gathering(self) -> None:
+        if self._gathering is not None and self._gathering.active():
+            self._gathering.cancel()
+        self._gathering = None
 
     def _send(self, link: Link, uri: str, items: list[Any], waiting: list[_Waiting]) -> None:
         parts = [items[begin : begin + _BATCH] for begin in range(0, len(items), _BATCH)]
@@ -233,6 +269,7 @@ class Settling:
         """The session is gone, and its tokens with it."""
         self._session += 1
         self.moved()
+        self._end_gathering()
         self._flying = 0
         for gathered in (self._acks, self._nacks, self._surfacings):
             _, waiting = gathered.take()

@@ -105,7 +105,7 @@ class Engine:
 
             connection = WampConnection(settings, around)
         self._drain = Drain(self.clock, lambda: not len(self.sending) and self.settling.is_empty)
-        self.settling = Settling(self._wake, lambda: self.member.has_session, self._drain.emptied)
+        self.settling = Settling(self._wake, lambda: self.member.has_session, self._drain.emptied, self.clock)
         self._calls = Calls()
         self._file: AgentFile | None = None
         self._second_road: SecondRoad | None = None
@@ -220,7 +220,7 @@ class Engine:
         if self._file is not None:
             self._file.commit()
         # Tokens of the old node mean nothing to the new one.
-        self.settling.flush(old)
+        self.settling.flush(old, at_once=True)
         self.settling.moved()
         if self.sending.is_flying:
             self.sending.disconnected()
