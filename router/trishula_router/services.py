@@ -36,7 +36,6 @@ from trishula_router.agents.token_uses import TokenUses
 from trishula_router.agents.turns import Turns
 from trishula_router.alerts.notifier import Notifier, Send
 from trishula_router.archiving.archiver import archiver_of
-from trishula_router.archiving.walking import ArchiveWalk
 from trishula_router.attachments.keeping import Keeping
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
@@ -331,7 +330,7 @@ class Services:
             warning=self.neighbourhood.warning,
             unread=self.surfacing.warning,
             archived_in=self.archiver.segments.name_of,
-            archive=ArchiveWalk(self.archiver.segments.archive),
+            archive=self.archiver.segments.archive,
             in_thread=lambda work: self.archiver.in_thread(work),
         )
         self.dead_letters = DeadLetters(

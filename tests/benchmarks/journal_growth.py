@@ -10,8 +10,8 @@
 It is the real store, retention and archiver, in one process, without the router and without agents: each message is
 accepted, delivered, done, its body is forgotten, its records are archived and cut, and its id is forgotten. For each
 part of them (a quarter, unless ``--parts`` says otherwise) it prints what the file takes and what a message cost
-the processor, and in the end how long the store takes to open, to tell the life of a message, and how long the longest
-commit was that somebody waited for.
+the processor, and in the end how long the store takes to open, to tell the life of a message, to find one in the
+archive, and how long the longest commit was that somebody waited for.
 
 Time on the processor, and not how fast it was: that depends on whoever else is on the machine. No test; a short form
 of it, which looks at the bounds alone, is in ``tests/contract/test_journal_growth.py``.
@@ -33,6 +33,7 @@ from twisted.python.failure import Failure
 from tests.support.stores import ReactorQueue, open_sqlite
 from trishula_router.archiving.archiver import Archiver
 from trishula_router.archiving.segments import Segments
+from trishula_router.archiving.tracing import MessageTraces
 from trishula_router.mail.retention import Retention
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.settings.options import RetentionPolicy
@@ -61,6 +62,7 @@ class Figures(NamedTuple):
         archived: records in the archive.
         archive_bytes: what the archive takes.
         open_s, why_s: how long it took to open the store, and to tell the life of a message.
+        sought_s: how long it took to find a message in the archive, by its id alone.
         waited_s: how long the longest wait for a commit was.
     """
 
@@ -70,6 +72,7 @@ class Figures(NamedTuple):
     archive_bytes: int
     open_s: float
     why_s: float
+    sought_s: float
     waited_s: float
 
 
@@ -186,9 +189,16 @@ def grow(directory: Path, messages: int, limit_bytes: int, ids_ms: int = 20_000,
     began = time.monotonic()
     run.calls.wait(store.history(f"7d1f0c2a9b3e4f50.{messages // _BATCH * _BATCH - 5:012d}"))
     why_s = time.monotonic() - began
+    began = time.monotonic()
+    traces, after, found = MessageTraces(run.archiver.segments.archive), 0, 0
+    while after < told["base"] and not found:
+        answer = traces.of(f"7d1f0c2a9b3e4f50.{messages // 2:012d}", (), after, told["base"])
+        after, found = answer.after, len(answer.accepted)
+    assert found == (told["base"] > 0)
+    sought_s = time.monotonic() - began
     assert not run.calls.wait(store.verify(), 600.0).damages
     run.calls.wait(store.close())
-    return Figures(told_of, file.stat().st_size, told["base"], told["bytes"], open_s, why_s, run.waited_s)
+    return Figures(told_of, file.stat().st_size, told["base"], told["bytes"], open_s, why_s, sought_s, run.waited_s)
 
 
 def main() -> None:
@@ -205,7 +215,8 @@ def main() -> None:
         print(f"part {number}: file {size_bytes / _MIB:.0f} MiB, {cost_us:.1f} µs a message")
     print(
         f"{figures.archived} records in an archive of {figures.archive_bytes / _MIB:.0f} MiB; opened in "
-        f"{figures.open_s:.2f} s, a life told in {figures.why_s * 1000:.1f} ms, longest wait {figures.waited_s:.2f} s"
+        f"{figures.open_s:.2f} s, a life told in {figures.why_s * 1000:.1f} ms, a message "
+        f"found in the archive in {figures.sought_s:.2f} s, longest wait {figures.waited_s:.2f} s"
     )
 
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from tests.contract.test_zones import QUESTIONS, live
 from tests.support.subjects import InSqlite, append, draft
 from trishula.evidence.archive import Archive
-from trishula_router.archiving import archiver, walking
+from trishula_router.archiving import archiver, segment_lines, tracing, walking
 from trishula_router.archiving.archiver import Archiver
 from trishula_router.archiving.segments import Segments
 from trishula_router.archiving.walking import ArchiveWalk
@@ -101,13 +101,14 @@ def some(node: Node, monkeypatch: pytest.MonkeyPatch, count: int = 30) -> int:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The segments that are opened from now on."""
     read: list[Path] = []
-    reader = walking._raw_lines
+    reader = segment_lines.raw_lines
 
     def noted(path: Path) -> Iterator[bytes]:
         read.append(path)
         return reader(path)
 
-    monkeypatch.setattr(walking, "_raw_lines", noted)
+    for module in (segment_lines, tracing):
+        monkeypatch.setattr(module, "raw_lines", noted)
     return read
 
 

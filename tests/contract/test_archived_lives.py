@@ -14,7 +14,8 @@ from tests.contract.test_archive_search import EARLY, LATE, Node, _at_once, open
 from tests.support.subjects import append, draft
 from trishula.cli.archived_lives import add_archived
 from trishula.errors import MessageUnknown, NodeBusy
-from trishula_router.archiving import archiver
+from trishula_router.archiving import archiver, tracing
+from trishula_router.archiving.segment_index import index_path
 from trishula_router.mail import archived_lives
 from trishula_router.mail.audit import Audit
 from trishula_router.store.messages import Draft, State
@@ -38,7 +39,7 @@ def audit_of(node: Node) -> Audit:
         warning=lambda capability: None,
         unread=lambda position: None,
         archived_in=node.segments.name_of,
-        archive=node.walk,
+        archive=node.archive,
         in_thread=_at_once,
     )
 
@@ -138,9 +139,43 @@ def test_a_call_reads_one_segment(node: Node, monkeypatch: pytest.MonkeyPatch) -
     some(node, monkeypatch)
     read = opened(monkeypatch)
     told = page(node, audit_of(node), "m25", "dc")
-    first = node.archive.segments()[0]
-    assert read == [first.path]
-    assert (told["messages"], told["after"], told["more"]) == ([], first.last, True)
+    _, _, third, *_ = node.archive.segments()
+    assert read == [third.path], "the one that has it, by their indexes"
+    assert ([one["id"] for one in told["messages"]], told["after"], told["more"]) == (["m25"], third.last, True)
+    again = page(node, audit_of(node), "m25", "dc", after=third.last)
+    assert (read, again["messages"], again["more"]) == ([third.path, third.path], told["messages"], True)
+
+
+def test_without_indexes_it_reads_one_segment_a_call_and_makes_them(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some(node, monkeypatch)
+    segments = node.archive.segments()
+    for one in segments:
+        index_path(one.path).unlink()
+    read = opened(monkeypatch)
+    audit, after = audit_of(node), 0
+    for number in range(2):
+        told = page(node, audit, "m25", "dc", after=after)
+        after = told["after"]
+        assert (read, after, told["messages"]) == (
+            [one.path for one in segments[: number + 1]],
+            segments[number].last,
+            [],
+        )
+    assert len(lives(node, audit, "m25")) == 1
+    # Twice: for the index, and for what it says is there.
+    assert read == [one.path for one in (*segments[:3], segments[2], *segments[3:])]
+    assert all(index_path(one.path).stat().st_mode & 0o777 == 0o600 for one in segments)
+
+
+def test_a_call_looks_at_some_indexes_alone(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    some(node, monkeypatch)
+    monkeypatch.setattr(tracing, "_MOST_INDEXES", 1)
+    read = opened(monkeypatch)
+    told = page(node, audit_of(node), "m25", "dc")
+    assert (told["after"], told["more"], told["messages"], read) == (20, True, [], [])
+    assert len(lives(node, audit_of(node), "m25")) == 1
 
 
 def test_one_agent_takes_no_place_of_others(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

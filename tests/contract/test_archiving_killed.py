@@ -48,7 +48,7 @@ def test_killed_at_any_step_it_goes_on(tmp_path: Path) -> None:
         assert archiver.fault is None
         folder = archiver.segments.archive.folder
         assert [(one.sequence, one.digest) for one in Archive(folder).read()] == written
-        assert all(path.name.endswith(".jsonl.gz") for path in folder.iterdir())
+        assert all(path.name.endswith((".jsonl.gz", ".jsonl.gz.index")) for path in folder.iterdir())
         end = GENESIS
         for _, checked in Archive(folder).check():
             assert checked.ok

@@ -344,7 +344,7 @@ def test_a_segment_of_another_journal_is_set_aside(store: Store, tmp_path: Path)
     run(archiver.round(0.1))
     (segment,) = archiver.segments.archive.segments()
     assert segment.last == 3
-    assert [path.suffix for path in sorted(segment.path.parent.iterdir())] == [".gz", ".unused"]
+    assert [path.suffix for path in sorted(segment.path.parent.iterdir())] == [".gz", ".index", ".unused"]
     assert is_whole(store, tmp_path)
 
 

@@ -50,7 +50,7 @@ def why(state: State, message_id: str, sender: str | None) -> None:
     Where the recipient is a model, it tells when the message was put into the model's context, if that was proven.
 
     You may ask about messages that you sent or received; an operator about all. Where the node's store doesn't know the
-    message any more, its archive is read, from the oldest segment on: some seconds for each million records.
+    message any more, its archive is read: by the indexes of its segments, those alone that may tell of it.
 
     \b
     Examples:

@@ -19,6 +19,7 @@ from trishula.evidence.lines import Head
 from trishula.evidence.signing import SigningKey
 from trishula.evidence.writing import SegmentWriter
 from trishula.named_files import open_file
+from trishula_router.archiving.segment_index import IndexBuilder, index_path
 from trishula_router.store.bases import Base
 from trishula_router.store.facts import ArchivedFacts
 from trishula_router.store.journal import Record
@@ -74,6 +75,7 @@ class Segments:
         self._epoch = epoch
         self._open = contextlib.ExitStack()
         self._writer: SegmentWriter | None = None
+        self._index: IndexBuilder | None = None
 
     def name_of(self, sequence: int) -> str | None:
         """The segment that has a record, as a path within the state directory; ``None`` if none has it."""
@@ -103,6 +105,7 @@ class Segments:
             key="" if self.key is None else self.key.public,
         )
         self._writer = self._open.enter_context(self.archive.new(head, None if self.key is None else self.key.sign))
+        self._index = IndexBuilder(head.first)
 
     def add(self, records: Sequence[Record]) -> None:
         """Write the next records.
@@ -110,9 +113,10 @@ class Segments:
         Raises:
             ChainBroken: one of them doesn't continue the chain.
         """
-        assert self._writer is not None, "begin first"
+        assert self._writer is not None and self._index is not None, "begin first"
         for record in records:
             self._writer.add(record.position, record.at, record.kind, record.facts, record.digest)
+            self._index.add(record.kind, record.facts)
 
     def finish(self) -> ArchivedFacts:
         """Put the segment in its place, on disk, read it back, and tell what it has.
@@ -127,7 +131,12 @@ class Segments:
         segment = self.archive.holding(last)
         if segment is None:
             raise SegmentUnusable(f"the segment that ends with record {last} is not in {self.archive.folder}")
-        return self.facts_of(segment)
+        facts = self.facts_of(segment)
+        if self._index is not None:
+            # Whoever seeks a message makes one that is missing.
+            with contextlib.suppress(OSError):
+                self._index.save(segment.path)
+        return facts
 
     def give_up(self) -> None:
         """Let go of a segment that didn't come to its end."""
@@ -164,6 +173,7 @@ class Segments:
         """Take a segment that is not of this journal out of its archive; the name that it has then."""
         aside = segment.path.with_name(segment.path.name + _UNUSED)
         segment.path.replace(aside)
+        index_path(segment.path).unlink(missing_ok=True)
         return str(aside)
 
     def delete_old(self, until: int, before: int) -> list[str]:
@@ -180,5 +190,6 @@ class Segments:
         for segment in self.archive.segments():
             if segment.last <= until and segment.path.stat().st_mtime_ns // 1_000_000 < before:
                 segment.path.unlink(missing_ok=True)
+                index_path(segment.path).unlink(missing_ok=True)
                 gone.append(segment.path.name)
         return gone

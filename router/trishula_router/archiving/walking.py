@@ -13,19 +13,18 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from trishula.evidence.archive import Archive, Segment, SegmentDamaged
-from trishula.evidence.chain import ChainCheck
-from trishula.evidence.lines import Head, RecordLine, read_line
-from trishula.evidence.unpacking import Unpacker, read_foot
+from trishula.evidence.lines import RecordLine
+from trishula.evidence.unpacking import read_foot
 from trishula.named_files import open_file
+from trishula_router.archiving.segment_lines import chained, no_segment, why_unread
 from trishula_router.store.journal import Kind
 
-__all__ = ["ArchiveWalk", "Message", "Piece", "Traces"]
+__all__ = ["ArchiveWalk", "Message", "Piece"]
 
 #: Records looked at for one answer: a tenth of a second for a thread.
 _LOOK_RECORDS = 20_000
@@ -64,22 +63,6 @@ class Message(NamedTuple):
     at: int
     facts: str
     holder: str | None
-
-
-class Traces(NamedTuple):
-    """What a segment tells of the messages of one id.
-
-    Attributes:
-        accepted: those that it accepted, by position.
-        records: the records that tell of those and of the ones that were known, with the positions of these.
-        after: the record up to which all was looked at.
-        faults: as those of a piece.
-    """
-
-    accepted: dict[int, Message]
-    records: list[tuple[RecordLine, set[int]]]
-    after: int
-    faults: list[str]
 
 
 class _Fault(NamedTuple):
@@ -162,12 +145,12 @@ class ArchiveWalk:
                 yield _Fault("", place)
                 continue
             try:
-                for line in _chained(segment.path, place):
+                for line in chained(segment.path, place):
                     if place < line.sequence <= end:
                         place = line.sequence
                         yield line
             except (SegmentDamaged, OSError) as error:
-                why = _why(segment, error)
+                why = why_unread(segment, error)
                 last = min(end, segment.last)
                 if place < last:
                     yield _Fault(f"{why}; its records {place + 1} to {last} are left out", last)
@@ -178,12 +161,7 @@ class ArchiveWalk:
             yield self._gap(place + 1, end)
 
     def _gap(self, first: int, last: int) -> _Fault:
-        which = f"record {first} is" if first == last else f"records {first} to {last} are"
-        return _Fault(
-            f"{which} in no segment of the archive {self._archive.folder}: deleted, as retention.archive says, or "
-            "missing",
-            last,
-        )
+        return _Fault(no_segment(self._archive, first, last), last)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -209,45 +187,6 @@ class ArchiveWalk:
                 found.update({one: table[one] for one in wanted if one in table})
             return found
 
-    def traces(self, message_id: str, known: Collection[int], after: int, end: int) -> Traces:
-        """What the first segment behind ``after`` tells of messages of an id.
-
-        Args:
-            message_id: the id.
-            known: the positions of those that were found before.
-            after: a sequence.
-            end: as that of a piece.
-        """
-        with self._lock:
-            segment = next((one for one in self._archive.segments() if one.last > after), None)
-            if segment is None or segment.first > end:
-                return Traces({}, [], end, [self._gap(after + 1, end).sentence] if after < end else [])
-            traces = Traces({}, [], min(end, segment.last), [])
-            if segment.first > after + 1:
-                traces.faults.append(self._gap(after + 1, segment.first - 1).sentence)
-            # As text first: of a hundred million records nearly all are of other messages.
-            needles = [message_id.encode(), *(str(position).encode() for position in known)]
-            positions = set(known)
-            try:
-                for raw in _raw_lines(segment.path):
-                    if not any(needle in raw for needle in needles):
-                        continue
-                    line = read_line(raw)
-                    if not isinstance(line, RecordLine) or line.sequence > end:
-                        continue
-                    facts = _decoded(line.facts)
-                    if line.kind == Kind.ACCEPTED:
-                        if facts.get("id") == message_id:
-                            traces.accepted[line.sequence] = Message(line.at, line.facts, None)
-                            traces.records.append((line, {line.sequence}))
-                            positions.add(line.sequence)
-                            needles.append(str(line.sequence).encode())
-                    elif listed := positions.intersection(_listed(facts)):
-                        traces.records.append((line, listed))
-            except (SegmentDamaged, OSError) as error:
-                traces.faults.append(f"{_why(segment, error)}; what is behind that in it is left out")
-            return traces
-
     def forget(self) -> None:
         """Let go of what is kept for who goes on."""
         with self._lock:
@@ -259,7 +198,7 @@ class ArchiveWalk:
         if table is None:
             table = {}
             try:
-                for line in _chained(segment.path, segment.last):
+                for line in chained(segment.path, segment.last):
                     if line.kind == Kind.ACCEPTED:
                         table[line.sequence] = Message(line.at, line.facts, None)
                     elif line.kind in _LISTED:
@@ -271,63 +210,6 @@ class ArchiveWalk:
         while len(self._tables) > _TABLES:
             self._tables.popitem(last=False)
         return table
-
-
-def _why(segment: Segment, error: SegmentDamaged | OSError) -> str:
-    return str(error) if isinstance(error, SegmentDamaged) else f"{segment.path} can't be read: {error.strerror}"
-
-
-def _chained(path: Path, after: int) -> Iterator[RecordLine]:
-    """The records of a segment, as long as each behind ``after`` follows from the one before.
-
-    Raises:
-        SegmentDamaged: one doesn't, or the file can't be read to its end.
-        OSError: it can't be opened.
-    """
-    chain: ChainCheck | None = None
-    for raw in _raw_lines(path):
-        line = read_line(raw)
-        if isinstance(line, Head):
-            chain = ChainCheck(bytes.fromhex(line.previous), line.first - 1)
-        elif isinstance(line, RecordLine):
-            digest = bytes.fromhex(line.digest)
-            if chain is None or line.sequence <= after:
-                # What is before was checked when it was told.
-                chain = ChainCheck(digest, line.sequence)
-            elif (what := chain.follow(line.sequence, line.at, line.kind, line.facts.encode(), digest)) is not None:
-                raise SegmentDamaged(f"{path} is damaged: {what}")
-            yield line
-        elif line is None:
-            raise SegmentDamaged(f"{path} is damaged: it has a line that no node writes")
-
-
-def _raw_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a segment.
-
-    Raises:
-        SegmentDamaged: it can't be read to its end.
-        OSError: it can't be opened.
-    """
-    with open_file(path) as file:
-        unpacker = Unpacker(file)
-        for raws in unpacker.lines():
-            yield from raws
-        if unpacker.fault is not None:
-            raise SegmentDamaged(f"{path} is damaged: {unpacker.fault[1]}")
-
-
-def _decoded(facts: str) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(facts)
-    except msgspec.MsgspecError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _listed(facts: dict[str, Any]) -> Iterator[int]:
-    # That a body was deleted in its time is no event of a message's life.
-    for one in facts.get("messages", ()):
-        yield one[0] if isinstance(one, list) else one
 
 
 class _Delivered(msgspec.Struct, gc=False):

@@ -1,9 +1,10 @@
 """The lives of messages whose records the store has no more: read in the archive, one segment a call.
 
 Only the accepted record of a message has its id; all others list it by its position. So a search goes from the oldest
-segment on, and remembers what it found: whoever asks for the next segment says how far it is. What is remembered is the
-node's own, and no caller's word: a caller is told of messages that it may know of. Of many ids that are asked for at
-once the first may be forgotten; then the answer begins anew, and says so by where it ended (``after``).
+segment on that may tell of it, and remembers what it found: whoever asks for the next segment says how far it is. What
+is remembered is the node's own, and no caller's word: a caller is told of messages that it may know of. Of many ids
+that are asked for at once the first may be forgotten; then the answer begins anew, and says so by where it ended
+(``after``).
 
 No call costs more than the reading of a segment, whoever makes it, and one is read at a time.
 """
@@ -18,7 +19,8 @@ import msgspec
 from twisted.internet.defer import Deferred, DeferredLock
 
 from trishula.errors import NodeBusy
-from trishula_router.archiving.walking import ArchiveWalk, Message, Traces
+from trishula_router.archiving.tracing import MessageTraces, Traces
+from trishula_router.archiving.walking import Message
 from trishula_router.mail.archive_search import InThread, message_of, record_of
 from trishula_router.mail.mailroom import is_party
 from trishula_router.store.interface import Store
@@ -58,7 +60,7 @@ class ArchivedLives:
 
     Args:
         node: the node's name.
-        walk: reads the archive.
+        traces: seeks messages in the archive.
         in_thread: has that done.
         store: where the journal begins.
         event: a record as it concerns the message at a position.
@@ -67,13 +69,13 @@ class ArchivedLives:
     def __init__(
         self,
         node: str,
-        walk: ArchiveWalk,
+        traces: MessageTraces,
         in_thread: InThread,
         store: Store,
         event: Callable[[Record, int], dict[str, Any]],
     ) -> None:
         self._node = node
-        self._walk = walk
+        self._traces = traces
         self._in_thread = in_thread
         self._store = store
         self._event = event
@@ -111,7 +113,7 @@ class ArchivedLives:
         while len(self._searches) > _SEARCHES:
             self._searches.popitem(last=False)
         end = self._store.base().sequence
-        traces: Traces = await self._in_thread(lambda: self._walk.traces(message_id, set(search.found), after, end))
+        traces: Traces = await self._in_thread(lambda: self._traces.of(message_id, set(search.found), after, end))
         for position, message in traces.accepted.items():
             if len(search.found) < _MOST_OF_ID:
                 search.found.setdefault(position, _Found(message))

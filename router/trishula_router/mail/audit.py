@@ -19,6 +19,8 @@ import msgspec
 
 from trishula.contract.addresses import BROADCAST, Address, is_capability, is_nodes_own
 from trishula.errors import MessageUnknown
+from trishula.evidence.archive import Archive
+from trishula_router.archiving.tracing import MessageTraces
 from trishula_router.archiving.walking import ArchiveWalk
 from trishula_router.mail.archive_search import ArchiveSearch, InThread
 from trishula_router.mail.archived_lives import ArchivedLives
@@ -49,7 +51,7 @@ class Audit:
         warning: of a capability: what to say if nobody who is present has it.
         unread: of a message's position: what to say if a model has not had it in time.
         archived_in: the archive segment that has a record of this node's, if one has it.
-        archive: reads the archive's records.
+        archive: of this node's journal.
         in_thread: has that done.
     """
 
@@ -64,7 +66,7 @@ class Audit:
         warning: Callable[[str], str | None],
         unread: Callable[[int], str | None],
         archived_in: Callable[[int], str | None] = lambda position: None,
-        archive: ArchiveWalk,
+        archive: Archive,
         in_thread: InThread,
     ) -> None:
         self._node = node
@@ -75,10 +77,10 @@ class Audit:
         self._unread = unread
         self._archived_in = archived_in
         self._records = ToldRecords(node, store, ahead_ms)
-        archived = ArchiveSearch(archive, in_thread, store, self._records)
+        archived = ArchiveSearch(ArchiveWalk(archive), in_thread, store, self._records)
         self._search = JournalSearch(node, store, self._records, missing, archived)
         #: Answers what the store doesn't tell any more.
-        self.archived_lives = ArchivedLives(node, archive, in_thread, store, self._event)
+        self.archived_lives = ArchivedLives(node, MessageTraces(archive), in_thread, store, self._event)
         #: See :meth:`.ToldRecords.follow_clock`.
         self.follow_clock = self._records.follow_clock
         #: See :meth:`.JournalSearch.query`.
