@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.node import NodeProcess, environment, is_alive
+from tests.support.node import ROOT, NodeProcess, environment, is_alive
 
 pytestmark = pytest.mark.node
 
@@ -78,7 +78,7 @@ class Bench:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     with NodeProcess(tmp_path_factory.mktemp("waking") / "state") as node:
-        for name in ("dc", "scout", "ranger", "lost", "last"):
+        for name in ("dc", "scout", "ranger", "reader", "lost", "last"):
             node.token(name)
         yield node
 
@@ -153,6 +153,30 @@ def test_what_runs_is_ended_with_the_waker(bench: Bench) -> None:
     finally:
         again.terminate()
         assert again.wait(30) == 0
+
+
+@pytest.mark.parametrize("bench", ["reader"], indirect=True)
+def test_why_tells_when_the_woken_model_has_read(bench: Bench) -> None:
+    prefix = Path(sys.prefix)
+    python = prefix.with_name(f"{prefix.name}-mcp") / "bin" / "python"
+    assert python.exists(), f"there is no {python}: make venv makes it"
+    read = bench.path / "read"
+    waker = bench.waker(f"cd '{ROOT}' && '{python}' -m tests.integration.woken_model 2> '{read}'")
+    try:
+        bench.send("s1", "--priority", "5")
+        bench.send("s2")
+        until(bench.woken, "the wake is through")
+        assert "| a secret" in read.read_text()
+    finally:
+        waker.terminate()
+        assert waker.wait(30) == 0
+    (life,) = json.loads(bench.trishula("dc", "why", "s2", "--json").stdout)["messages"]
+    # It was not settled: the model's own call of inbox is what proves that the model has it.
+    assert life["state"] in ("accepted", "delivered")
+    assert life["accepted_at"] <= life["surfaced_at"]
+    assert "reached reader's model at " in bench.trishula("dc", "why", "s2").stdout
+    # Of low priority: its first words are shown, and not all of it.
+    assert bench.woken() == ["s2"]
 
 
 @pytest.mark.parametrize("bench", ["lost"], indirect=True)

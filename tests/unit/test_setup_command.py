@@ -154,6 +154,50 @@ def test_a_file_of_toml_keeps_its_comments(project: Path) -> None:
     assert path.read_text().startswith(theirs)
 
 
+def test_what_a_client_adds_to_our_entry_of_toml_stays(project: Path) -> None:
+    path = project.parent / "home" / ".codex" / "config.toml"
+    assert setup("codex") == 0
+    allowed = '[mcp_servers.trishula.tools.inbox]\napproval_mode = "approve"\n'
+    # So Codex writes it when its user allows the tool for good: before the comment that follows our table.
+    path.write_text(path.read_text().replace("# TRISHULA ends", f"\n{allowed}# TRISHULA ends"))
+    text = path.read_text()
+    assert setup("codex", "--check") == 0
+    assert setup("codex") == 0
+    assert path.read_text() == text
+    # Our own part was changed, and is mended; theirs stays.
+    path.write_text(text.replace('args = ["mcp"]', 'args = ["oops"]'))
+    assert setup("codex", "--check") == 1
+    assert setup("codex") == 0
+    assert path.read_text() == text
+    assert run(["setup", "codex", "--remove"]) == 0
+    assert not path.exists()
+
+
+def test_a_table_of_toml_is_not_left_without_its_server(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = project.parent / "home" / ".codex" / "config.toml"
+    assert setup("codex") == 0
+    text = path.read_text() + '\n[mcp_servers.trishula.tools.inbox]\napproval_mode = "approve"\n'
+    path.write_text(text)
+    assert setup("codex", "--check") == 0
+    assert run(["setup", "codex", "--remove"]) == 1
+    assert "would be left without a server; nothing was touched" in capsys.readouterr().err
+    assert path.read_text() == text
+
+
+def test_what_is_added_to_our_entry_of_json_stays(project: Path) -> None:
+    path = project / ".gemini" / "settings.json"
+    assert setup("gemini") == 0
+    values = json.loads(path.read_text())
+    values["mcpServers"]["trishula"] |= {"trust": True, "args": ["oops"]}
+    path.write_text(json.dumps(values))
+    assert setup("gemini", "--check") == 1
+    assert setup("gemini") == 0
+    own = json.loads(path.read_text())["mcpServers"]["trishula"]
+    assert own["trust"] is True
+    assert own["args"] == ["mcp"]
+    assert setup("gemini", "--check") == 0
+
+
 @pytest.mark.parametrize(
     ("client", "name", "text", "sentence"),
     [

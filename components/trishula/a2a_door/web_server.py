@@ -103,7 +103,9 @@ class _Agents:
         made: App = Starlette(
             routes=[
                 *create_agent_card_routes(service.card(name, capabilities), cache_control="public, max-age=60"),
+                # A client that appends "/" to the card's URL, as A2A's conformance kit does, follows no redirect.
                 *create_jsonrpc_routes(handler, "/rpc", builder, enable_v0_3_compat=True),
+                *create_jsonrpc_routes(handler, "/rpc/", builder, enable_v0_3_compat=True),
                 *create_rest_routes(handler, builder, enable_v0_3_compat=True, path_prefix="/rest"),
             ]
         )

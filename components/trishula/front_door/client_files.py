@@ -49,6 +49,11 @@ class ClientFile:
         """Our entry among the servers; ``None`` if there is none."""
         raise NotImplementedError
 
+    def has_server(self, key: str, entry: Mapping[str, Any]) -> bool:
+        """Whether our entry says what it should; what its owner or the client has added to it is theirs."""
+        found = self.server(key)
+        return isinstance(found, dict) and all(name in found and found[name] == entry[name] for name in entry)
+
     def set_server(self, key: str, entry: Mapping[str, Any] | None) -> None:
         """Put our entry in, or with ``None`` take it out."""
         raise NotImplementedError
@@ -112,12 +117,13 @@ class JsonFile(ClientFile):
         return self._table(key).get(OWN_NAME)
 
     def set_server(self, key: str, entry: Mapping[str, Any] | None) -> None:
-        if self.server(key) == entry:
+        found = self.server(key)
+        if found is None if entry is None else self.has_server(key, entry):
             return
         self._is_changed = True
         table = self._table(key)
         if entry is not None:
-            self._values[key] = {**table, OWN_NAME: dict(entry)}
+            self._values[key] = {**table, OWN_NAME: {**(found if isinstance(found, dict) else {}), **entry}}
             return
         self._put(key, {name: one for name, one in table.items() if name != OWN_NAME})
 
@@ -177,10 +183,13 @@ class TomlFile(ClientFile):
         except tomllib.TOMLDecodeError as error:
             raise FileRefused(f"{path} is no TOML ({error}), and was not touched") from None
         head, found, rest = text.partition(f"{_BEGIN}\n")
-        _, ended, tail = rest.partition(f"{_END}\n")
+        block, ended, tail = rest.partition(f"{_END}\n")
         if found and not ended:
             raise FileRefused(f"{path} has the line {_BEGIN!r} without {_END!r}, and was not touched")
         self._is_ours = bool(found)
+        # A client writes there what its user allows for good, such as [mcp_servers.trishula.tools.inbox].
+        _, header, below = block.rstrip("\n").partition("\n[")
+        self._below = f"\n[{below}" if found and header else ""
         self._rest = head.rstrip("\n") + ("\n" if head.strip() else "") + tail if found else text
         self._own = ""
 
@@ -195,11 +204,16 @@ class TomlFile(ClientFile):
                 "take the table out, and run it again"
             )
         if entry is None:
+            if f"[{key}.{OWN_NAME}." in self._rest:
+                raise FileRefused(
+                    f"{self.path} has a table below {key}.{OWN_NAME} outside of our lines, which would be left without "
+                    "a server; nothing was touched: take the table out, and run it again"
+                )
             return
         lines = [_BEGIN, f"[{key}.{OWN_NAME}]"]
         # A string of JSON is one of TOML.
         lines += [f"{name} = {_in_toml(value)}" for name, value in entry.items()]
-        self._own = "\n".join([*lines, _END, ""])
+        self._own = "\n".join([*lines, *([self._below] if self._below else []), _END, ""])
 
     def set_hooks(self, entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         pass

@@ -110,7 +110,8 @@ class _SetUp:
         )
         servers, hooked = self._files[0], self._files[-1]
         if check:
-            return self._compare(servers.server(client.key) == entry, servers, hooked.hooks() == hooks, hooked)
+            fits = entry is not None and servers.has_server(client.key, entry)
+            return self._compare(fits, servers, hooked.hooks() == hooks, hooked)
         try:
             servers.set_server(client.key, entry)
             if client.hooks:

@@ -106,7 +106,8 @@ def wake(
     Examples:
       trishula wake --opencode http://127.0.0.1:4096
       trishula --profile scout wake --codex 01a22962-2851-7452-98bc-203535ee1656
-      trishula wake --command 'tmux send-keys -t scout "$TRISHULA_WAKE_TEXT" Enter'
+      trishula wake --command 'tmux send-keys -t scout -l "$TRISHULA_WAKE_TEXT";
+        sleep 1; tmux send-keys -t scout Enter'
     """
     adapter = _adapter(
         {"--command": command, "--codex": codex, "--opencode": opencode, "--hook": hook}, session, timeout_s
