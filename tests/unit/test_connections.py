@@ -20,9 +20,10 @@ from twisted.internet.tcp import Connection as TwistedConnection
 from twisted.web.http import HTTPChannel
 
 from tests.support.nodes import LIMITS
+from trishula.session.written_soon import write_soon
 from trishula_router.client_ips import Proxies
 from trishula_router.upstream.connections import Connections
-from trishula_router.upstream.guarded_connection import answer_to_ping, guard_connections, write_soon
+from trishula_router.upstream.guarded_connection import answer_to_ping, guard_connections
 from trishula_router.upstream.turns import Turns
 
 
@@ -150,6 +151,7 @@ def test_other_transports_write_as_they_do() -> None:
 def test_of_the_frames_of_a_turn_the_first_small_one_is_written_at_once() -> None:
     _, made, clock = guard(Base)
     connection = made()
+    connection._seconds = clock.seconds
     connection.transport = socket = Socket(100_000)
     connection.write_out(bytes(20_000))
     assert (len(socket.at_once), len(socket.later)) == (0, 20_000)

@@ -17,6 +17,7 @@ from typing import Any
 
 from trishula.session.outflow import Outflow
 from trishula.session.pulse import Pulse, PulseStep
+from trishula.session.written_soon import SOON_BYTES, SOON_S, write_soon
 
 __all__ = ["Carrying", "Road"]
 
@@ -46,14 +47,17 @@ class Carrying:
     Attributes:
         outflow: what is on its way out.
         pulse: the peer's signs of life.
+        word: so many random bytes.
     """
 
     #: Autobahn takes an option of the factory only where the protocol has none of its own.
     autoPingInterval = 0
 
+    word = staticmethod(os.urandom)
     outflow: Outflow | None = None
     pulse: Pulse | None = None
     _opcode = -1
+    _written_s = float("-inf")
     # Of Autobahn.
     transport: Any
     factory: Any
@@ -69,7 +73,7 @@ class Carrying:
         """
         self._seconds = seconds
         self.pulse = Pulse(quiet_s, patience_s, seconds())
-        self.outflow = Outflow(self.write_out, self.sendPing, os.urandom)
+        self.outflow = Outflow(self.write_out, self.sendPing, self.word)
         self.autoFragmentSize = self.outflow.frame_bytes
         return self.pulse
 
@@ -120,8 +124,13 @@ class Carrying:
             self.autoFragmentSize = self.outflow.frame_bytes
 
     def write_out(self, data: bytes) -> None:
-        """Hand bytes to the socket."""
-        self.transport.write(data)
+        """Hand bytes to the socket, a few of them at once."""
+        now_s = self._seconds()
+        if len(data) <= SOON_BYTES and now_s - self._written_s > SOON_S:
+            self._written_s = now_s
+            write_soon(self.transport, data)
+        else:
+            self.transport.write(data)
 
     def send_data_frame(self, frame: bytes) -> None:
         """Send a frame of data that is made already."""

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from trishula.runtime.surroundings import Clock, Timer
 from trishula.session.carrying import Carrying
+from trishula.session.short_way import ShortWay
 from trishula.session.transport import Ending, unpacked
 
 __all__ = ["LEAVE_TIMEOUT_S", "OPTIONS", "PATIENCE_S", "QUIET_S", "JsonFrames", "MsgPackFrames", "Timers", "WebSocket"]
@@ -95,7 +96,7 @@ class Timers:
         return self._clock.callLater(delay_s, call, *args)
 
 
-class WebSocket(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn is untyped
+class WebSocket(ShortWay, Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn is untyped
     """Tells the attempt when the socket is closed, in whichever state it was."""
 
     # Autobahn warns of ends that we tell in our own words; in a script, which sets up no logging, that went to stderr.

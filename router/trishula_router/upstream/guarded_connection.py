@@ -5,9 +5,8 @@ by turns (:mod:`.fair_share`), answers pings by the shortest way, lets in the no
 can be ended with a sentence. :func:`guard_connections` has Crossbar make connections of that class.
 
 It reaches into names of Crossbar (``router.protocol.WampWebSocketServerFactory.protocol``), of Twisted's web server
-(:mod:`.arrivals`) and sockets (``_tempDataBuffer``, ``writeSomeData``), and of Autobahn (``_session._session_id``,
-``sendCloseFrame``, ``current_frame``, ``allowedOriginsPatterns``); if Crossbar's class is not as expected, nothing is
-changed.
+(:mod:`.arrivals`), and of Autobahn (``_session._session_id``, ``sendCloseFrame``, ``current_frame``,
+``allowedOriginsPatterns``); if Crossbar's class is not as expected, nothing is changed.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from trishula.session.carrying import Carrying
+from trishula.session.written_soon import write_soon
 from trishula_router.client_ips import peer_text
 from trishula_router.upstream.connections import Connections
 from trishula_router.upstream.crossbar_parts import has
@@ -25,7 +25,7 @@ from trishula_router.upstream.short_frames import ShortFrames
 from trishula_router.upstream.strangers import Step
 from trishula_router.upstream.turns import Turns
 
-__all__ = ["answer_to_ping", "guard_connections", "write_soon"]
+__all__ = ["answer_to_ping", "guard_connections"]
 
 #: What a stranger may send until it has joined: a HELLO and an AUTHENTICATE, its request before them, and the pings of
 #: who watches a node.
@@ -36,25 +36,8 @@ _POLICY_VIOLATION = 1008
 #: The first byte of a ping and of a pong, the bit of the second one that says "masked", what a masked frame has before
 #: its payload, and how much payload a control frame may have.
 _PING, _PONG, _MASKED, _PING_BYTES, _CONTROL_BYTES = 0x89, 0x8A, 0x80, 6, 125
-#: So small frames are written at once, but no two within so long.
-_WRITTEN_SOON_BYTES = 16 * 1024
-_WRITTEN_SOON_S = 0.001
 #: What a connection reads that is no WebSocket yet.
 _NOTHING_YET = object()
-
-
-def write_soon(transport: Any, data: bytes) -> None:
-    """Write a few bytes, at once if nothing waits before them: Twisted asks the kernel three times otherwise.
-
-    Only to a socket: what TLS hasn't itself is the socket's beneath it, so that the bytes would go out unencrypted.
-    """
-    is_socket = hasattr(type(transport), "writeSomeData") and getattr(transport, "_tempDataBuffer", None) == []
-    if is_socket and transport.connected and not transport.dataBuffer and not transport.disconnecting:
-        sent = transport.writeSomeData(data)
-        if isinstance(sent, int) and sent == len(data):
-            return
-        data = data[sent:] if isinstance(sent, int) else data
-    transport.write(data)
 
 
 def answer_to_ping(data: bytes) -> bytes | None:
@@ -116,7 +99,6 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
         client_ip: str | None = None
         _stranger_bytes = _STRANGER_BYTES
         is_refused = False
-        _written_s = float("-inf")
         _configured_origins: Any = ()
 
         @property
@@ -170,15 +152,6 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
                     write_soon(self.transport, pong)
                 return
             super().dataReceived(data)
-
-        def write_out(self, data: bytes) -> None:
-            # What follows in the same turn is gathered by Twisted: one call of the kernel for all of it.
-            now_s = connections.seconds()
-            if len(data) <= _WRITTEN_SOON_BYTES and now_s - self._written_s > _WRITTEN_SOON_S:
-                self._written_s = now_s
-                write_soon(self.transport, data)
-            else:
-                self.transport.write(data)
 
         def sendData(self, data: bytes, *args: Any, **options: Any) -> None:
             super().sendData(data, *args, **options)
