@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.conftest import LoggedErrors
+from trishula.contract.uris import MAILBOX_SEND
 from trishula.errors import MailboxFull, NodeFailed
 from trishula_router.agents.callers import Caller
 from trishula_router.upstream.direct_calls import HELD_AT_BYTES, DirectCalls
@@ -47,7 +48,13 @@ class Bench:
             processCancel=lambda session, cancel: self.by_crossbar.append(cancel),
         )
         self.session = SimpleNamespace(_session_id=1, _authid="dc", _authrole="agent", _transport=object())
-        direct = DirectCalls({"verb": self._serve}, self._is_denied, MESSAGE, self.turns)
+        direct = DirectCalls(
+            {"verb": self._serve, MAILBOX_SEND: self._serve},
+            self._is_denied,
+            MESSAGE,
+            lambda delay_s, job: self.later.append((delay_s, job)),
+            self.turns,
+        )
         assert direct.install(SimpleNamespace(_router=SimpleNamespace(_dealer=self.dealer, send=self._send)))
 
     def _send(self, session: Any, message: Any) -> None:
@@ -65,9 +72,9 @@ class Bench:
             raise self.outcome
         return await self.outcome if isinstance(self.outcome, Deferred) else self.outcome
 
-    def call(self, procedure: str = "verb", **options: Any) -> Call:
+    def call(self, procedure: str = "verb", request: int = 7, **options: Any) -> Call:
         plain: dict[str, Any] = {"args": None, "kwargs": None, "timeout": None, "payload": None, "forward_for": None}
-        asked = Call(request=7, procedure=procedure, **{**plain, **options})
+        asked = Call(request=request, procedure=procedure, **{**plain, **options})
         self.dealer.processCall(self.session, asked)
         return asked
 
@@ -146,7 +153,7 @@ def test_an_answer_that_cannot_be_written_is_said_to_have_failed(bench: Bench, l
     [None, SimpleNamespace(), SimpleNamespace(_router=SimpleNamespace(_dealer=None, send=print))],
 )
 def test_a_crossbar_that_is_not_as_expected_is_left_as_it_is(transport: object) -> None:
-    assert not DirectCalls({}, lambda *_: False, MESSAGE, cast(Any, None)).install(transport)
+    assert not DirectCalls({}, lambda *_: False, MESSAGE, cast(Any, None), cast(Any, None)).install(transport)
 
 
 def test_who_hands_in_more_than_can_be_worked_off_is_held_until_it_is(bench: Bench) -> None:
@@ -200,3 +207,25 @@ def test_who_is_refused_again_and_again_rests(bench: Bench) -> None:
     ((delay_s, _),) = bench.later
     assert delay_s > GAP_S
     assert len(bench.sent) == 1010
+
+
+def test_answers_of_sends_go_out_at_the_end_of_the_turn_behind_what_the_sends_brought_about(bench: Bench) -> None:
+    bench.call(MAILBOX_SEND, 1)
+    bench.call("verb", 2)
+    bench.call(MAILBOX_SEND, 3)
+    assert bench.sent == [("result", 2, {"args": ["done"]})]
+    ((delay_s, end_turn),) = bench.later
+    assert delay_s == 0
+    end_turn()
+    assert [one[1] for one in bench.sent] == [2, 1, 3]
+    bench.later.clear()
+    bench.call(MAILBOX_SEND, 4)
+    bench.later[0][1]()
+    assert [one[1] for one in bench.sent] == [2, 1, 3, 4]
+
+
+def test_a_refused_send_is_answered_at_once(bench: Bench) -> None:
+    bench.outcome = MailboxFull("the mailbox is full")
+    bench.call(MAILBOX_SEND)
+    assert [one[0] for one in bench.sent] == ["error"]
+    assert bench.later == []

@@ -5,6 +5,9 @@ a message with its bookkeeping, and each of the dozen debug lines on the way is 
 Measured on two cores: a beat of an agent took 150 µs of the worker's time that way and takes 105 µs so; a message on
 its own, sent, pushed and acknowledged, 865 and 730 µs. What is asked, answered and refused is the same.
 
+What a send brings about goes out before its answer does: the recipient waits for the message, and its sender seldom for
+the receipt. So answers of sends wait for the end of the turn, where the events are written, and go out behind them.
+
 The procedures stay registered, and Crossbar's own way stays open: it is taken by calls that our authorizer denies (so
 that Crossbar answers them as ever), and by calls with options that Crossbar carries out itself (a timeout, encrypted
 payload). It reaches into private names of Crossbar (26.10.1: ``RouterApplicationSession._router``, ``Router._dealer``,
@@ -20,6 +23,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from trishula.contract.uris import MAILBOX_SEND
 from trishula.errors import NodeFailed, TrishulaError
 from trishula_router.agents.callers import Caller
 from trishula_router.upstream.crossbar_parts import Parts, has
@@ -50,6 +54,7 @@ class DirectCalls:
         procedures: how each is served, by URI.
         is_denied: whether a session may not call: (session, uri, options).
         message: Autobahn's module of WAMP messages.
+        call_later: a timer: how long, and what to do then.
         turns: holds an agent back while what it handed in and waits for is more than :data:`HELD_AT_BYTES`; told of
             small calls while they are open, and of refusals.
     """
@@ -59,12 +64,16 @@ class DirectCalls:
         procedures: Mapping[str, Serve],
         is_denied: Callable[[Mapping[str, object], str, Mapping[str, object]], bool],
         message: Any,
+        call_later: Callable[[float, Callable[[], None]], object],
         turns: Turns,
     ) -> None:
         self._procedures = procedures
         self._is_denied = is_denied
         self._message = message
         self._turns = turns
+        self._call_later = call_later
+        # Fires at the end of this turn; None: nobody waits for that.
+        self._end_of_turn: Deferred[None] | None = None
         # How large the calls of an agent are that are being served, those included that nobody waits for any more.
         self._weights: Counter[str] = Counter()
         self._router: Any = None
@@ -128,7 +137,7 @@ class DirectCalls:
         size = getattr(session._transport, "message_bytes", 0)
         self._weigh(caller.agent, size)
         done = Deferred.fromCoroutine(
-            self._answer(session, at, caller.agent, serve(caller, asked.args or (), asked.kwargs or {}))
+            self._answer(session, at, caller.agent, asked, serve(caller, asked.args or (), asked.kwargs or {}))
         )
         if size <= _SMALL_BYTES and not done.called:
             self._turns.owe(at, caller.agent)
@@ -149,13 +158,16 @@ class DirectCalls:
             del self._weights[agent]
         return outcome
 
-    async def _answer(self, session: Any, at: tuple[int, int], agent: str, answer: Awaitable[Any]) -> None:
+    async def _answer(self, session: Any, at: tuple[int, int], agent: str, asked: Any, answer: Awaitable[Any]) -> None:
         try:
             reply = self._message.Result(at[1], args=[await answer])
         except TrishulaError as error:
             # Not the session's: another one may have followed on its connection.
             self._turns.refused(agent)
             reply = self._refusal(at[1], error)
+        else:
+            if asked.procedure == MAILBOX_SEND:
+                await self._until_end_of_turn()
         if self._close(at) is None:
             return
         try:
@@ -164,6 +176,17 @@ class DirectCalls:
             # Too large for what the client takes, or not to be written in its format.
             log.failure("the answer to a call could not be sent")
             self._tell(session, at, self._refusal(at[1], NodeFailed("the answer could not be sent; the log says why")))
+
+    def _until_end_of_turn(self) -> Deferred[None]:
+        if self._end_of_turn is None:
+            self._end_of_turn = Deferred()
+            self._call_later(0, self._ended_turn)
+        return self._end_of_turn
+
+    def _ended_turn(self) -> None:
+        ended, self._end_of_turn = self._end_of_turn, None
+        if ended is not None:
+            ended.callback(None)
 
     def _close(self, at: tuple[int, int]) -> Caller | None:
         """A call is answered; its caller, or ``None`` if it was answered before."""

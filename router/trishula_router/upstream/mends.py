@@ -156,7 +156,7 @@ class Mends:
             raise NodeFailed("this Crossbar is built otherwise than expected: peers could speak for each other")
         turns = Turns(time.monotonic, clock.callLater)
         _without(pace_meta_events(transport, turns), "a session that ends can hold up the others")
-        direct = DirectCalls(self._served, self._is_denied, message, turns)
+        direct = DirectCalls(self._served, self._is_denied, message, clock.callLater, turns)
         if not direct.install(transport):
             log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
         requests = Requests(node.quotas, _CLIENTS, message, direct.open_of, node.exceeded, turns)
