@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 
 from tests.support.subjects import Gate, InSqlite, draft
 from trishula_router.store.messages import State
-from trishula_router.store.sqlite.writer import GROUP_LIMIT, LARGE_BYTES
+from trishula_router.store.sqlite.jobs import LARGE_BYTES
+from trishula_router.store.sqlite.writer import GROUP_LIMIT
 
 
 @pytest.fixture

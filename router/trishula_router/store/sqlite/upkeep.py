@@ -82,7 +82,7 @@ def _identity(name: str) -> tuple[int, int] | None:
 
 
 class Upkeep:
-    """Implements :class:`trishula_router.store.sqlite.writer.Ground`; used by the writer's thread.
+    """Implements :class:`trishula_router.store.sqlite.jobs.Ground`; used by the writer's thread.
 
     Args:
         file: the store's.

@@ -41,7 +41,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -49,8 +49,9 @@ from twisted.python.failure import Failure
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.store.sqlite.faults import log_fault, storage_error
 from trishula_router.store.sqlite.gathered_rows import Rows
+from trishula_router.store.sqlite.jobs import LARGE_BYTES, Ground, Job, Tail
 
-__all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Ground", "Tail", "Writer"]
+__all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Writer"]
 
 T = TypeVar("T")
 
@@ -64,47 +65,8 @@ SETTLE_PATIENCE_S = 0.005
 
 #: Jobs a transaction; bounds how long the first of them waits for the last.
 GROUP_LIMIT = 256
-#: A job that writes more is large: a full call of small messages is not.
-LARGE_BYTES = 128 * 1024
 #: How often room is made for a job that may draw on the reserve.
 _ROOM_ATTEMPTS = 3
-
-
-class Tail(Protocol):
-    """State in memory that follows the transaction: the chain's end."""
-
-    def commit(self) -> None:
-        """What was done since the last commit is durable."""
-
-    def rollback(self) -> None:
-        """What was done since the last commit never happened."""
-
-    def reload(self, connection: sqlite3.Connection) -> None:
-        """Nobody knows whether the last commit happened: read from the file what is so."""
-
-
-class Ground(Protocol):
-    """What the database stands on: its file, and the room for it."""
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the file is not where it was, so that nothing can be written."""
-
-    @property
-    def group_bytes(self) -> int:
-        """How many bytes of bodies jobs may write together in one transaction; a single job may write more."""
-
-    def check(self) -> None:
-        """Before each commit: raise ``StorageFailed`` if what is written would not be there after a restart."""
-
-    def tend(self, connection: sqlite3.Connection, size_bytes: int) -> None:
-        """After each commit; ``size_bytes``: of the bodies that were written."""
-
-    def close(self) -> None:
-        """Before the connection is closed."""
-
-    def make_room(self, connection: sqlite3.Connection, *, draws: bool) -> bool:
-        """After a transaction that found no room; whether to try again. ``draws``: also from the reserve."""
 
 
 def _lacks_room(error: Exception) -> bool:
@@ -113,38 +75,6 @@ def _lacks_room(error: Exception) -> bool:
 
 def _is_disk_fault(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
-
-
-class _Job:
-    """One job.
-
-    Attributes:
-        known: of how many failures in lines its submitter had been told when it was submitted.
-        is_next: whether others have gone ahead of it once, and may not again.
-    """
-
-    __slots__ = ("done", "draws", "gathers", "is_next", "known", "line", "reads", "run", "size_bytes")
-
-    def __init__(
-        self,
-        run: Callable[[sqlite3.Connection], Any],
-        *,
-        reads: bool,
-        line: str | None,
-        known: int,
-        draws: bool,
-        size_bytes: int,
-        gathers: bool,
-    ) -> None:
-        self.run = run
-        self.reads = reads
-        self.line = line
-        self.known = known
-        self.draws = draws
-        self.size_bytes = size_bytes
-        self.gathers = gathers
-        self.is_next = False
-        self.done: Deferred[Any] = Deferred()
 
 
 class Writer:
@@ -175,7 +105,7 @@ class Writer:
         self._tail = tail
         self._ground = ground
         self._call_in_reactor = call_in_reactor
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
         #: Of the most impatient of the jobs that wait.
         self._patience_s = math.inf
         self._closing = False
@@ -213,7 +143,7 @@ class Writer:
             gathers: whether it leaves rows to be inserted together, and looks for its own among those that are left.
         """
         reads = reads or self._tail is None
-        job = _Job(run, reads=reads, line=line, known=self._told, draws=draws, size_bytes=size_bytes, gathers=gathers)
+        job = Job(run, reads=reads, line=line, known=self._told, draws=draws, size_bytes=size_bytes, gathers=gathers)
         with self._wake:
             if self._closing:
                 raise StorageFailed("the node's store is closed; the node is stopping")
@@ -223,7 +153,7 @@ class Writer:
                 self._wake.notify()
         return job.done
 
-    def _place_of(self, job: _Job) -> int:
+    def _place_of(self, job: Job) -> int:
         """Where a job is to stand among those that wait."""
         place = len(self._jobs)
         if job.line is None or job.size_bytes > LARGE_BYTES:
@@ -247,7 +177,7 @@ class Writer:
         """End the statement that runs now, if one does; its job fails."""
         self._connection.interrupt()
 
-    def _next_group(self) -> list[_Job] | None:
+    def _next_group(self) -> list[Job] | None:
         with self._wake:
             while not self._closing and self._patience_s > 0:
                 was_told = self._wake.wait(None if self._patience_s == math.inf else self._patience_s)
@@ -278,12 +208,12 @@ class Writer:
             self._ground.close()
         self._connection.close()
 
-    def _answer(self, jobs: list[_Job], results: list[Any], failures: int) -> None:
+    def _answer(self, jobs: list[Job], results: list[Any], failures: int) -> None:
         for job, result in zip(jobs, results, strict=True):
             job.done.callback(result)
         self._told = failures
 
-    def _run(self, group: list[_Job]) -> list[Any]:
+    def _run(self, group: list[Job]) -> list[Any]:
         """The outcome of each job: what it returned, or the Failure that its submitter is told."""
         if not self._failed:
             return self._try(group)
@@ -292,7 +222,7 @@ class Writer:
         outcomes = {**behind, **dict(zip(others, self._try(others) if others else [], strict=True))}
         return [outcomes[job] for job in group]
 
-    def _behind_a_failure(self, job: _Job) -> Failure | None:
+    def _behind_a_failure(self, job: Job) -> Failure | None:
         number, error = self._failed.get(job.line or "", (0, None))
         if error is None:
             return None
@@ -302,13 +232,13 @@ class Writer:
             return None
         return self._fail(job, _for_those_behind(error))
 
-    def _fail(self, job: _Job, error: Exception) -> Failure:
+    def _fail(self, job: Job, error: Exception) -> Failure:
         if job.line is not None:
             self._failures += 1
             self._failed[job.line] = self._failures, error
         return _failure(error)
 
-    def _try(self, group: list[_Job]) -> list[Any]:
+    def _try(self, group: list[Job]) -> list[Any]:
         try:
             outcomes = self._transact(group)
         except Exception as error:  # whatever a job raises belongs to its submitter, not to this thread
@@ -324,7 +254,7 @@ class Writer:
             self._note_fault(None)
         return outcomes
 
-    def _alone(self, job: _Job) -> Any:
+    def _alone(self, job: Job) -> Any:
         # Of the same group one before it may have failed by now.
         failure = self._behind_a_failure(job)
         if failure is not None:
@@ -341,7 +271,7 @@ class Writer:
     def _make_room(self, *, draws: bool) -> bool:
         return self._ground is not None and self._ground.make_room(self._connection, draws=draws)
 
-    def _transact(self, group: list[_Job]) -> list[Any]:
+    def _transact(self, group: list[Job]) -> list[Any]:
         committing = False
         try:
             if self._tail is None:
@@ -371,7 +301,7 @@ class Writer:
             self._ground.tend(self._connection, sum(job.size_bytes for job in group))
         return results
 
-    def _run_one(self, job: _Job) -> Any:
+    def _run_one(self, job: Job) -> Any:
         if not job.gathers:
             self._rows.write(self._connection)
         return job.run(self._connection)
