@@ -17,6 +17,7 @@ from trishula_router.alerts.roads import Roads
 from trishula_router.attachments.files import DIRECTORY, AttachmentFiles
 from trishula_router.mirroring.mirror import mirrors_of
 from trishula_router.node import Node
+from trishula_router.proxy_workers.workers import ProxyWorkers
 from trishula_router.settings.node_key import KeyUnusable, read_signing_key
 from trishula_router.store.sqlite.objectives_file import ObjectivesFile
 
@@ -34,6 +35,10 @@ def equip(node: Node, call_in_reactor: Callable[[Callable[[], None]], None], cro
         node: before its start.
         call_in_reactor: hands a function over to the reactor's thread.
         crossbar_dir: where Crossbar keeps the node's key.
+
+    Raises:
+        ConfigError: the port of the proxy workers can't be had.
+        NotPrivate: others could reach the socket of the proxy workers.
     """
     config = node.config
     node.send_alert = Roads(config.alerts, config.state_dir, call_in_reactor).send_in_thread
@@ -47,6 +52,10 @@ def equip(node: Node, call_in_reactor: Callable[[Callable[[], None]], None], cro
         now=node.now,
         random=node.random,
     )
+    if config.proxy_workers:
+        workers = ProxyWorkers(config, node.clock)
+        workers.begin()
+        node.proxy_workers, node.joined_by_proxy = workers.told, workers.joined
     node.crossbar_dir = crossbar_dir
     node.archiver.in_thread = _in_thread
     node.attachments.disk.in_thread = _in_thread

@@ -23,7 +23,7 @@ _OTHERS = 0o077
 #: The names of a node's files begin so; the file of agents has a check of its own, which does not mend.
 _OURS = ("node.", "store.", "restored")
 #: A node's directories in its state directory.
-_DIRECTORIES = ("crossbar", "attachments")
+_DIRECTORIES = ("crossbar", "attachments", "proxy")
 #: Crossbar gives its public key mode 0644 at each start: nobody has left it open, and nobody needs to be told.
 _PUBLIC_KEY = Path("crossbar", "key.pub")
 

@@ -146,6 +146,8 @@ class Services:
         self.canaries, self.file_canaries = canaries_of(config.objectives.canaries, f"{self.started_at:x}")
         self.is_stopping = False
         self.connections: Callable[[], Mapping[str, int]] = dict  #: to this node, for ``node.status``; the edge counts
+        self.proxy_workers: Callable[[], Mapping[str, int]] = dict  #: likewise; none of them by default
+        self.joined_by_proxy: Callable[[int, str], object] = lambda worker, client_ip: None  # they keep a pace
         self.ready: Callable[[], Mapping[str, Any]] = self._ready_unchecked  # the edge puts its checks here
         self.forget_retained: Callable[[], object] = lambda: None  # drops the retained events of agents that are gone
         self.last_seen = LastSeen(store)

@@ -22,12 +22,13 @@ AT_ONCE, PER_S = 128, 40
 CONNECTIONS = 500
 
 
-def test_strangers_handshakes_of_tls_are_paced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("proxy_workers", [0, 1])
+def test_strangers_handshakes_of_tls_are_paced(tmp_path: Path, proxy_workers: int) -> None:
     certificate = make_certificate(tmp_path, 30.0)
     config = json.loads(SHIPPED.read_text())
     (transport,) = config["workers"][0]["transports"]
     transport["endpoint"]["tls"] = {"key": str(certificate), "certificate": str(certificate)}
-    config["workers"][0]["components"][0]["extra"]["limits"] = {"handshake": "2s"}
+    config["workers"][0]["components"][0]["extra"] |= {"limits": {"handshake": "2s"}, "proxy_workers": proxy_workers}
     file = tmp_path / "node.json"
     file.write_text(json.dumps(config))
     context = ssl.create_default_context(cafile=str(certificate))

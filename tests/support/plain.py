@@ -227,12 +227,14 @@ async def join(
     realm: str = uris.REALM,
     authextra: dict[str, Any] | None = None,
     frame_limit_bytes: int = 0,
+    endpoint: Any = None,
 ) -> PlainClient:
     """Join a node.
 
     Args:
         url, authid, ticket, serializer, methods, realm, authextra: how; a ticket may be made of the challenge.
         frame_limit_bytes: it closes at a larger WebSocket message, as libraries of other languages do; 0: at none.
+        endpoint: Twisted's, by which it connects, such as one with TLS; by default TCP to what the URL names.
 
     Raises:
         JoinRefused: with what the node said.
@@ -243,7 +245,8 @@ async def join(
     factory = WampWebSocketClientFactory(lambda: session, url=url, serializers=[SERIALIZERS[serializer]()])
     factory.setProtocolOptions(maxFramePayloadSize=frame_limit_bytes, maxMessagePayloadSize=frame_limit_bytes)
     at = urlsplit(url)
-    await TCP4ClientEndpoint(reactor, at.hostname or "", at.port or 0, timeout=TIMEOUT_S).connect(factory)
+    endpoint = endpoint or TCP4ClientEndpoint(reactor, at.hostname or "", at.port or 0, timeout=TIMEOUT_S)
+    await endpoint.connect(factory)
     details = await _in_time(session.joined)
     return PlainClient(session, details)
 

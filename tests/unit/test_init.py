@@ -86,6 +86,34 @@ def test_so_does_what_is_made_otherwise(tmp_path: Path, asked: tuple[str, ...]) 
     assert sorted(len(made) for made in links) == list(range(len(configs)))
 
 
+def test_proxy_workers_are_an_option_of_each_node_and_stay_as_many(tmp_path: Path) -> None:
+    bus = tmp_path / "bus"
+    made = run("init", bus, "--cluster", "agni=10.0.0.5", "rushabdev=10.0.0.6", "--proxies", "2")
+    assert made.exit_code == 0, made.output
+    configs = sorted((bus / "nodes").glob("*/node.json"))
+    assert [options_of(read_config_file(one))["proxy_workers"] for one in configs] == [2, 2]
+    checked = run("node", "check", *configs)
+    assert checked.exit_code == 0, checked.output
+    again = run("init", bus, "--agents", "scout", "--proxies", "2")
+    assert again.exit_code == 0, again.output
+    others = run("init", bus, "--proxies", "3")
+    assert others.exit_code == Exit.USAGE and "--proxies would change it: edit its files" in others.output
+
+
+def test_without_proxy_workers_a_release_that_has_none_reads_what_is_made(tmp_path: Path) -> None:
+    assert run("init", tmp_path / "bus", "--proxies", "0").exit_code == 0
+    assert "proxy_workers" not in (tmp_path / "bus" / "bus.json").read_text()
+    (config,) = (tmp_path / "bus" / "nodes").glob("*/node.json")
+    assert "proxy_workers" not in options_of(read_config_file(config))
+
+
+@pytest.mark.parametrize("number", ["-1", "65", "two", "1.5"])
+def test_another_number_of_proxy_workers_is_told_in_a_sentence(tmp_path: Path, number: str) -> None:
+    done = run("init", tmp_path / "bus", "--proxies", number)
+    assert done.exit_code == Exit.USAGE and "--proxies" in done.output and number in done.output
+    assert not (tmp_path / "bus").exists()
+
+
 def test_each_knows_the_other_by_its_key_and_one_makes_the_link(shared: Path) -> None:
     configs = {name: read_config_file(shared / "nodes" / name / "node.json") for name in NODES}
     for name, other in (NODES, NODES[::-1]):

@@ -241,7 +241,8 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         'extra.delivery.backoff_first is "2h"; it must be from 1ms to 1h',
         "extra.presence is []; it must be a map",
         'extra.colour is "blue"; it is an unknown key; the known keys are node, state, agents_file, limits, delivery, '
-        "presence, retention, peers, trusted_network, proxies, alerts, objectives, agents, mirror, attachments",
+        "presence, retention, peers, trusted_network, proxies, alerts, objectives, agents, mirror, attachments, "
+        "proxy_workers",
     ]
 
 

@@ -148,6 +148,7 @@ FLOORS = (
     "trishula_router.mirroring",
     "trishula_router.store.sqlite",
     "trishula_router.upstream",
+    "trishula_router.proxy_workers",
     "trishula_router.verbs",
     "trishula_router.metrics",
     "trishula_router.health",
@@ -331,6 +332,7 @@ SHELLS = {
     "router/trishula_router/edge.py": "makes nonces and epochs",
     "router/trishula_router/upstream/mends.py": "hands clocks and chance to what mends Crossbar",
     "router/trishula_router/node.py": "the composition root",
+    "router/trishula_router/proxy_workers/process.py": "a process of its own, with a reactor",
     "router/trishula_router/store/sqlite/holding.py": "writes down since when a store is in use",
     "router/trishula_router/store/sqlite/store.py": "names the epoch of a new store",
 }

@@ -10,12 +10,24 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.contract.uris import DEFAULT_PORT, WEBSOCKET_PATH
 from trishula_router.settings.check_endpoints import is_loopback
 
-__all__ = ["LOCAL_HOST", "Machine", "Plan", "PlanFault", "parse_agents", "parse_machine", "parse_plan", "plan_of"]
+__all__ = [
+    "LOCAL_HOST",
+    "Asked",
+    "Machine",
+    "Plan",
+    "PlanFault",
+    "parse_agents",
+    "parse_machine",
+    "parse_plan",
+    "plan_of",
+    "refuse_changes",
+]
 
 LOCAL_HOST = "127.0.0.1"
 #: Names that nobody can have (RFC 2606): they stand in examples.
@@ -63,6 +75,7 @@ class Plan:
         operator: the name of the agent that may ask for everything.
         tls: whether the nodes speak TLS, with certificates of the bus's own authority.
         behind_nginx: whether agents come in at nginx, and not at the nodes' own ports.
+        proxy_workers: how many processes of each node do the work of TLS.
     """
 
     machines: tuple[Machine, ...]
@@ -70,6 +83,7 @@ class Plan:
     operator: str
     tls: bool
     behind_nginx: bool
+    proxy_workers: int = 0
 
     @property
     def is_local(self) -> bool:
@@ -90,7 +104,49 @@ class Plan:
 
     def render(self) -> str:
         """The text of ``bus.json``."""
-        return json.dumps({"version": _VERSION, **asdict(self)}, indent=4) + "\n"
+        told = asdict(self)
+        if not self.proxy_workers:
+            # A release that knows none of them reads it.
+            del told["proxy_workers"]
+        return json.dumps({"version": _VERSION, **told}, indent=4) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a further run of ``trishula init`` asks for, as a :class:`Plan` has it; ``None`` and ``False``: nothing."""
+
+    operator: str | None
+    tls: str | None
+    behind_nginx: bool
+    http_port: int | None
+    https_port: int | None
+    proxy_workers: int | None
+
+
+def refuse_changes(directory: Path, known: Plan, machines: Sequence[Machine], asked: Asked) -> None:
+    """Keys and addresses of a bus are on its machines already: what was made is changed by hand, or made anew.
+
+    Raises:
+        PlanFault: what is asked for would change it.
+    """
+    there = [(machine.node, machine.host, machine.port) for machine in known.machines]
+    named = [(machine.node, machine.host, machine.port) for machine in machines]
+    first = known.machines[0]
+    changed = {
+        "--cluster": bool(named) and named != there,
+        "--operator": asked.operator not in (None, known.operator),
+        "--tls": asked.tls is not None and (asked.tls == "own-ca") != known.tls,
+        "--behind-nginx": asked.behind_nginx and not known.behind_nginx,
+        "--http-port": asked.http_port not in (None, first.http_port),
+        "--https-port": asked.https_port not in (None, first.https_port),
+        "--proxies": asked.proxy_workers not in (None, known.proxy_workers),
+    }
+    if which := [option for option, is_changed in changed.items() if is_changed]:
+        nodes = " ".join(f"{node}={host}:{port}" for node, host, port in there)
+        raise PlanFault(
+            f"{directory} was made otherwise ({nodes}, TLS {'on' if known.tls else 'off'}), and {', '.join(which)} "
+            "would change it: edit its files, or make another directory"
+        )
 
 
 def parse_machine(text: str) -> Machine:
@@ -171,6 +227,7 @@ def plan_of(
     behind_nginx: bool,
     http_port: int | None = None,
     https_port: int | None = None,
+    proxy_workers: int = 0,
 ) -> Plan:
     """The plan of a bus.
 
@@ -182,6 +239,7 @@ def plan_of(
         behind_nginx: whether agents come in at nginx.
         http_port: nginx's port for http; ``None``: 80, or 8080 on this machine, where nobody is root.
         https_port: nginx's port for https; ``None``: 443, or 8443 on this machine.
+        proxy_workers: how many processes of each node do the work of TLS.
 
     Raises:
         PlanFault: two nodes have one name, or two programs one place to listen, or a node can't reach another one.
@@ -206,7 +264,7 @@ def plan_of(
         _refuse_loopback(placed)
     if behind_nginx or http_port or https_port:
         _refuse_shared_ports(placed)
-    return Plan(tuple(placed), tuple(agents), operator, tls, behind_nginx)
+    return Plan(tuple(placed), tuple(agents), operator, tls, behind_nginx, proxy_workers)
 
 
 def _refuse_loopback(machines: Sequence[Machine]) -> None:

@@ -137,6 +137,8 @@ def _settle(config: Json, plan: Plan, machine: Machine) -> None:
     options, endpoint = options_of(config), listener_of(config)["endpoint"]
     options["state"] = "state"
     endpoint["interface"] = _interface(machine)
+    if plan.proxy_workers:
+        options["proxy_workers"] = plan.proxy_workers
     if plan.tls:
         endpoint["tls"] = dict(_CERTIFICATE)
     elif not is_loopback(machine.host):

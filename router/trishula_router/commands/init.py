@@ -28,7 +28,17 @@ from trishula_router.agents.tokens import TokenEntry, digest_of, new_token
 from trishula_router.cluster.authority import Pair, issue, new_authority
 from trishula_router.cluster.file_keys import add_file_keys
 from trishula_router.cluster.next_steps import Step, readme, steps
-from trishula_router.cluster.plan import Machine, Plan, PlanFault, parse_agents, parse_machine, parse_plan, plan_of
+from trishula_router.cluster.plan import (
+    Asked,
+    Machine,
+    Plan,
+    PlanFault,
+    parse_agents,
+    parse_machine,
+    parse_plan,
+    plan_of,
+    refuse_changes,
+)
 from trishula_router.cluster.working_files import (
     WorkingFile,
     agent_files,
@@ -40,6 +50,7 @@ from trishula_router.cluster.working_files import (
 )
 from trishula_router.commands.state_dir import CommandFailed, agents_file_of, require_crossbar, speaks_json
 from trishula_router.settings.node_key import KeyUnusable, public_key_of, read_public_key
+from trishula_router.settings.proxy_socket import MOST_PROXY_WORKERS
 
 __all__ = ["init"]
 
@@ -77,6 +88,12 @@ _DEFAULT_AGENTS = "dc,agni,rushabdev"
 @click.option(
     "--https-port", type=click.IntRange(1, 65534), help="nginx's port for https (default: 443; 8443 on loopback)."
 )
+@click.option(
+    "--proxies",
+    type=click.IntRange(0, MOST_PROXY_WORKERS),
+    help="How many processes of each node do the work of TLS, on cores of their own (default: 0). Worth it from four "
+    "cores on.",
+)
 @click.option("--renew", is_flag=True, help="Give the nodes of a directory that is there new certificates.")
 @json_option
 @click.pass_context
@@ -90,6 +107,7 @@ def init(
     behind_nginx: bool,
     http_port: int | None,
     https_port: int | None,
+    proxies: int | None,
     renew: bool,
 ) -> None:
     """Make a directory with all that a bus needs: one node, or several that are linked.
@@ -128,9 +146,11 @@ def init(
                 behind_nginx=behind_nginx,
                 http_port=http_port,
                 https_port=https_port,
+                proxy_workers=proxies or 0,
             )
         else:
-            _refuse_changes(directory, known, machines, operator, tls, behind_nginx, http_port, https_port)
+            asked = Asked(operator, tls, behind_nginx, http_port, https_port, proxies)
+            refuse_changes(directory, known, machines, asked)
             more = parse_agents(agents or "", known.operator)
             plan = dataclasses.replace(known, agents=tuple(dict.fromkeys((*known.agents, *more))))
     except PlanFault as error:
@@ -163,36 +183,6 @@ def _known_plan(directory: Path) -> Plan | None:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise CommandFailed(f"{directory} can't be used: {why}", Exit.CONFIG) from None
     return None
-
-
-def _refuse_changes(
-    directory: Path,
-    known: Plan,
-    machines: list[Machine],
-    operator: str | None,
-    tls: str | None,
-    behind_nginx: bool,
-    http_port: int | None,
-    https_port: int | None,
-) -> None:
-    """Keys and addresses of a bus are on its machines already: what was made is changed by hand, or made anew."""
-    there = [(machine.node, machine.host, machine.port) for machine in known.machines]
-    asked = [(machine.node, machine.host, machine.port) for machine in machines]
-    first = known.machines[0]
-    changed = {
-        "--cluster": bool(asked) and asked != there,
-        "--operator": operator not in (None, known.operator),
-        "--tls": tls is not None and (tls == "own-ca") != known.tls,
-        "--behind-nginx": behind_nginx and not known.behind_nginx,
-        "--http-port": http_port not in (None, first.http_port),
-        "--https-port": https_port not in (None, first.https_port),
-    }
-    if which := [option for option, is_changed in changed.items() if is_changed]:
-        nodes = " ".join(f"{node}={host}:{port}" for node, host, port in there)
-        raise PlanFault(
-            f"{directory} was made otherwise ({nodes}, TLS {'on' if known.tls else 'off'}), and {', '.join(which)} "
-            "would change it: edit its files, or make another directory"
-        )
 
 
 class _Work:

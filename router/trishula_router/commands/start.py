@@ -107,7 +107,7 @@ def start(
 
         _close_files(state_dir)
         make_room_to_start(state_dir)
-        options = parse_options({**options_of(raw), "state": str(state_dir)}, base=base, path="extra")
+        options = _options(raw, base, state_dir)
         _preflight(options)
         written = listen_endpoint_of(raw, base)
         wanted = dataclasses.replace(
@@ -120,6 +120,14 @@ def start(
         supervisor = _start(raw, base, state_dir, wanted, speaks_json(ctx), (options.node, *log))
         if supervisor is not None:
             _stay(supervisor)
+
+
+def _options(raw: Json, base: Path, state_dir: Path) -> NodeConfig:
+    """The options with the state directory that was chosen, for whose socket the path may be too long."""
+    try:
+        return parse_options({**options_of(raw), "state": str(state_dir)}, base=base, path="extra")
+    except ConfigError as error:
+        raise CommandFailed(str(error), Exit.CONFIG) from None
 
 
 def _stay(supervisor: Supervisor) -> None:

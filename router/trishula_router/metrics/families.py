@@ -178,6 +178,7 @@ def _all() -> Iterator[Family]:
     )
     # -- sessions and calls
     yield Family("trishula_sessions", "gauge", "Connections that have joined, those of links included.")
+    yield Family("trishula_proxy_workers", "gauge", "Proxy workers that run; nothing where there are to be none.")
     yield Family("trishula_strangers", "gauge", "Connections that have not joined.")
     yield Family("trishula_strangers_ended_total", "counter", "Connections that were ended because they did not join.")
     yield Family(

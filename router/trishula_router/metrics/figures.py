@@ -78,6 +78,8 @@ def _of_sessions(node: Node) -> Iterator[Sample]:
         # Without Crossbar as it is expected to be, nobody counts connections.
         if key in there:
             yield name, (), there[key]
+    if workers := node.proxy_workers():
+        yield "trishula_proxy_workers", (), workers["running"]
     yield "trishula_joins_refused_total", (), node.refused_joins.count
     calls = node.measures.calls
     for uri, times in calls.times.items():

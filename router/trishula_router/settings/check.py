@@ -43,8 +43,7 @@ __all__ = ["COMPONENT_CLASS", "check_config", "check_with_crossbar", "read_confi
 
 COMPONENT_CLASS = "trishula_router.edge.NodeSession"
 
-_ID = re.compile(r"[a-z][a-z0-9_]{2,63}\Z")
-_ID_RULE = "it must be a lower-case letter, then 2 to 63 of a-z, 0-9 and _"
+_ID, _ID_RULE = re.compile(r"[a-z][a-z0-9_]{2,63}\Z"), "it must be a lower-case letter, then 2 to 63 of a-z, 0-9 and _"
 #: What a message has besides its payload, with room to spare; a batch of small ones is what the client splits.
 _ENVELOPE_BYTES = 64 * 1024
 #: Web services through which a request becomes a call or an event, past our authenticator.
@@ -53,6 +52,11 @@ _WAYS_AROUND = ("caller", "publisher", "webhook", "longpoll")
 _SERIALIZERS = ("msgpack", "json", "cbor")
 #: How agents may prove who they are.
 _METHODS = ("ticket", "cryptosign")
+#: The router believes such a proxy in whatever it says of its clients, past our authenticator and our bounds.
+_NO_PROXY = (
+    "it must not be a proxy of Crossbar's, which decides itself who a client is; \"proxy_workers\" in our component's "
+    "extra is the number of ours, which leave that to the node"
+)
 _AUTHENTICATOR = {
     "type": "dynamic",
     "authenticator": uris.AUTHENTICATE,
@@ -138,6 +142,8 @@ class _Check:
         workers = list(self._maps(top, "workers", ""))
         self.faults += ids_twice(workers)
         for path, worker in workers:
+            if worker.get("type") == "proxy":
+                self.fault(f"{path}.type", "proxy", _NO_PROXY)
             if worker.get("type") != "router":
                 continue
             components = list(self._maps(worker, "components", path))
@@ -194,6 +200,8 @@ class _Check:
         if not isinstance(extra, Mapping):
             self.fault(f"{path}.extra", extra, "it must be the map of our options")
             return
+        if "proxy_endpoint" in extra:
+            self.fault(f"{path}.extra.proxy_endpoint", WHOLE, "it must go: trishula node start puts it in")
         try:
             self._options = parse_options(extra, base=self._base, path=f"{path}.extra")
         except ConfigError as error:

@@ -18,6 +18,7 @@ from typing import Any, cast
 from trishula.contract import uris
 from trishula_router.settings.certificates import TLS_FILES, TLS_LISTS, name_for
 from trishula_router.settings.check_endpoints import port_of
+from trishula_router.settings.proxy_socket import proxy_socket_of
 
 __all__ = [
     "ENDPOINTS",
@@ -37,6 +38,10 @@ ENDPOINTS = {
     "metrics": "trishula_router.endpoints.metrics.MetricsPage",
     "ready": "trishula_router.endpoints.ready.ReadyPage",
 }
+
+_PROXY_ENDPOINT = "proxy_endpoint"
+#: Those that the kernel lets wait at the router worker's own socket; the proxy workers' clients come by it.
+_BACKLOG = 1024
 
 #: A map of the configuration. Its shape is Crossbar's and has been checked by ``config_check``.
 Json = dict[str, Any]
@@ -108,6 +113,8 @@ def listen_endpoint_of(config: Json, base: Path = Path(), environ: Mapping[str, 
         environ: the variables that it may name; the process's own if absent.
     """
     endpoint = listener_of(config)["endpoint"]
+    # Of a configuration that runs with proxy workers, theirs.
+    endpoint = options_of(config).get(_PROXY_ENDPOINT) or endpoint
     port = port_of(endpoint["port"], os.environ if environ is None else environ)
     if isinstance(port, str):
         raise LookupError(port)
@@ -121,7 +128,8 @@ def effective_config(
     """The configuration to run with; the argument stays as it is.
 
     It has the paths of :data:`ENDPOINTS`, and takes keys where it takes tickets, so that a configuration of a release
-    that had none of these needs no edit.
+    that had none of these needs no edit. With proxy workers the endpoint is theirs (``proxy_endpoint`` of our options),
+    and the agents' transport listens at a socket that they alone reach.
 
     Args:
         config: a checked configuration.
@@ -157,6 +165,10 @@ def effective_config(
                     auth.setdefault("cryptosign", dict(auth["ticket"]))
                 if "directory" in service:
                     service["directory"] = str((base / service["directory"]).absolute())
+    if options_of(result).get("proxy_workers"):
+        options_of(result)[_PROXY_ENDPOINT] = endpoint
+        path = str(proxy_socket_of(state_dir.absolute()))
+        listener["endpoint"] = {"type": "unix", "path": path, "backlog": _BACKLOG}
     return result
 
 

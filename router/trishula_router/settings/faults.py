@@ -112,6 +112,7 @@ class Section:
         self._faults = faults
         self._asked: list[Asked] = [] if asked is None else asked
         self._known: list[str] = []
+        self._put_in: list[str] = []
 
     def section(self, key: str) -> Section:
         self._known.append(key)
@@ -171,6 +172,11 @@ class Section:
         self.fault(key, value, f"it must be {rule}")
         return default
 
+    def given(self, key: str) -> object:
+        """What a command of ours has put in, and no operator writes; ``None`` if it is not there."""
+        self._put_in.append(key)
+        return self._raw.get(key)
+
     def part(self, key: str, default: float, low: float, high: float) -> float:
         """A part of something: 0.5 is a half."""
         rule = f"a number from {low:g} to {high:g}"
@@ -228,7 +234,7 @@ class Section:
     def close(self) -> None:
         """Refuse what was not asked for."""
         for key, value in self._raw.items():
-            if key not in self._known:
+            if key not in self._known and key not in self._put_in:
                 self.fault(str(key), value, f"it is an unknown key; the known keys are {', '.join(self._known)}")
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.contract.units import parse_duration_s
@@ -28,6 +29,7 @@ from trishula_router.settings.faults import MISSING, Asked, ConfigError, Fault, 
 from trishula_router.settings.limits import DEFAULT_TTL, Limits, parse_limits
 from trishula_router.settings.mirror import MirrorOptions, parse_mirror
 from trishula_router.settings.objectives import ObjectiveOptions, parse_objectives
+from trishula_router.settings.proxy_socket import MOST_PROXY_WORKERS, check_proxy_socket
 
 __all__ = ["AgentsPolicy", "DeliveryPolicy", "NodeConfig", "PresencePolicy", "RetentionPolicy", "parse_options"]
 
@@ -128,6 +130,9 @@ class NodeConfig:
         agents: whether linked nodes share who may join.
         mirror: where its journal is copied to for collectors.
         attachments: how much is taken of files beside messages.
+        proxy_workers: how many processes stand between the port and the router worker, so that TLS has cores of its
+            own; 0 for none. On one or two cores they cost more than they give.
+        proxy_endpoint: where these listen, as Crossbar's endpoint; ``trishula node start`` puts it in.
     """
 
     node: str
@@ -145,6 +150,8 @@ class NodeConfig:
     agents: AgentsPolicy = field(default_factory=AgentsPolicy)
     mirror: MirrorOptions = field(default_factory=MirrorOptions)
     attachments: AttachmentOptions = field(default_factory=AttachmentOptions)
+    proxy_workers: int = 0
+    proxy_endpoint: Mapping[str, Any] | None = None
 
 
 def parse_options(
@@ -186,10 +193,13 @@ def parse_options(
     agents_section.close()
     mirror = parse_mirror(top.section("mirror"), trusted)
     attachments = parse_attachments(top.section("attachments"))
+    proxy_workers, endpoint = top.count("proxy_workers", 0, 0, MOST_PROXY_WORKERS), top.given("proxy_endpoint")
+    state_dir = (base / paths["state"]).absolute()
+    if proxy_workers and (rule := check_proxy_socket(state_dir)) is not None:
+        top.fault("proxy_workers", proxy_workers, rule)
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
-    state_dir = (base / paths["state"]).absolute()
     agents_path = state_dir / paths["agents_file"]
     return NodeConfig(
         node,
@@ -207,6 +217,8 @@ def parse_options(
         agents,
         mirror,
         attachments,
+        proxy_workers,
+        endpoint if isinstance(endpoint, Mapping) else None,
     )
 
 

@@ -4,14 +4,10 @@ Crossbar and Autobahn (26.10) have no part in this: a connection that never says
 for a client that doesn't read has no bound, and pings go out each second to each client, of which the client sends just
 as many. Here each connection is of our class (:mod:`.guarded_connection`), and our :class:`Connections` look after them
 twice a second, all in one round: a timer for each of 2,000 connections would cost more than their messages.
-
-Twisted takes as many connections in one turn of the reactor as wait, and all others wait as long: 1,000 that come at
-once hold up every agent for a tenth of a second. :func:`accept_few` has it take some, and then see to everybody.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -30,7 +26,7 @@ from trishula_router.upstream.queues import Queues
 from trishula_router.upstream.strangers import Step, Strangers, room_for
 from trishula_router.upstream.unfinished import Unfinished
 
-__all__ = ["Connections", "accept_few"]
+__all__ = ["Connections"]
 
 log = Logger()
 
@@ -44,8 +40,6 @@ _TELL_EACH_S = 60.0
 _LINK_FACTOR = 8
 #: Whoever is told that it is not let in, and does not go, is cut off after that.
 _GOODBYE_S = 1.0
-#: So many connections are taken in one turn of the reactor.
-_ACCEPTED_AT_ONCE = 8
 
 
 class Connections:
@@ -59,6 +53,7 @@ class Connections:
         descriptors: how many the process can open beside those that it has.
         refused: told the client's IP, the reason and the sentence: whom the router did not let in.
         freed: told how much memory of an unfinished message is free again.
+        by_proxy: told the number of a proxy worker and the client's IP: who has come by it and joined.
         rest: called once a round.
     """
 
@@ -72,6 +67,7 @@ class Connections:
         refused: Callable[[str | None, str, str], object],
         *,
         freed: Callable[[int], object] = lambda size_bytes: None,
+        by_proxy: Callable[[int, str], object] = lambda worker, client_ip: None,
         rest: Callable[[], object] = lambda: None,
     ) -> None:
         self.seconds = clock.seconds
@@ -82,6 +78,7 @@ class Connections:
         self._clock = clock
         self._ended = ended
         self._rest = rest
+        self._by_proxy = by_proxy
         self.bounds = Bounds(Unfinished(), clock.seconds, freed)
         self._strangers = Strangers(limits.handshake_s, limits.strangers_per_address)
         self.arrivals = Arrivals(self, clock, proxies)
@@ -148,6 +145,9 @@ class Connections:
             kind == "Welcome" or (kind == "Abort" and message.reason == NodeBusy.uri)
         ):
             self.arrivals.is_earnest(connection.client_ip)
+            introduction = getattr(getattr(connection, "transport", None), "introduction", None)
+            if introduction is not None:
+                self._by_proxy(introduction.worker, connection.client_ip)
 
     def sent(self, connection: Any) -> None:
         """Something was put into a connection's queue, which may be too long by now."""
@@ -239,24 +239,3 @@ def role_of(connection: Any) -> object:
     """The role of a connection's session; ``None`` if it has none."""
     session = connection._session
     return None if session is None else session._authrole
-
-
-def accept_few(port: Any) -> bool:
-    """Have the listening sockets of this process take few connections in one turn of the reactor.
-
-    Args:
-        port: Twisted's class of them.
-
-    Returns:
-        Whether it is as expected; if not, nothing was changed.
-    """
-    read = getattr(port, "doRead", None)
-    if not callable(read) or "numberAccepts" not in inspect.getsource(read):
-        return False
-
-    def do_read(self: Any) -> None:
-        self.numberAccepts = min(self.numberAccepts, _ACCEPTED_AT_ONCE)
-        read(self)
-
-    port.doRead = do_read
-    return True

@@ -20,6 +20,7 @@ from trishula_router.upstream.connections import Connections
 from trishula_router.upstream.crossbar_parts import has
 from trishula_router.upstream.fair_share import TurnTaking, Weighed
 from trishula_router.upstream.incoming import GREETING_BYTES, Incoming
+from trishula_router.upstream.introduced import bind_channel
 from trishula_router.upstream.own_pages import own_origins
 from trishula_router.upstream.short_frames import ShortFrames
 from trishula_router.upstream.strangers import Step
@@ -114,6 +115,7 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
             # The operator's options, in s: of silence before a ping, and after it.
             self.carry(connections.seconds, self.factory.autoPingInterval, self.factory.autoPingTimeout)
             self._find_client_ip()
+            bind_channel(self.transport, self._transport_details)
             connections.arrivals.became(self.transport)
             connections.came(self, Step.OPENED)
             super().onOpen()

@@ -24,6 +24,8 @@ mend                        what it is there for
 :mod:`.frames`              bad frames cost little, and don't flood the log
 :mod:`.log_floods`          one line that comes often doesn't push all others out of the log
 :mod:`.connections`         who doesn't join, or doesn't read, costs little
+:mod:`.accepting`           many who come at once hold nobody up
+:mod:`.introduced`          who comes by a proxy worker counts as who it is
 :mod:`.web_doors`           over HTTP the node tells nothing of itself
 :mod:`.renewal`             a certificate that is replaced needs no restart
 :mod:`.own_pages`           the node's page runs its own scripts alone, and reaches the node that it came from
@@ -54,16 +56,19 @@ from trishula_router.mail.sweeping import Sweeper
 from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE
 from trishula_router.settings.certificates import said
+from trishula_router.settings.proxy_socket import proxy_socket_of
+from trishula_router.upstream.accepting import accept_few
 from trishula_router.upstream.agent_keys import Authenticate, guard_agent_keys
 from trishula_router.upstream.answers import guard_answers
 from trishula_router.upstream.asking import Asking
-from trishula_router.upstream.connections import Connections, accept_few
+from trishula_router.upstream.connections import Connections
 from trishula_router.upstream.decoding import values_for
 from trishula_router.upstream.direct_authorizer import Authorize, answer_directly
 from trishula_router.upstream.direct_calls import DirectCalls, Serve
 from trishula_router.upstream.direct_events import DirectEvents
 from trishula_router.upstream.frames import guard_frames
 from trishula_router.upstream.guarded_connection import guard_connections
+from trishula_router.upstream.introduced import expect_introductions
 from trishula_router.upstream.link_client import install
 from trishula_router.upstream.link_disclosing import guard_forwarding
 from trishula_router.upstream.link_keys import guard_peers
@@ -226,6 +231,7 @@ class Mends:
             descriptors_left(),
             lambda client_ip, reason, sentence: node.door.refused(client_ip, None, reason, sentence),
             freed=sweeper.passed,
+            by_proxy=lambda worker, client_ip: node.joined_by_proxy(worker, client_ip),
             rest=sweeper.rest,
         )
         if not accept_few(tcp.Port):
@@ -235,6 +241,10 @@ class Mends:
             node.peering.road_to = lambda peer: self.made_links(peer) or connections.road_to(peer)
         else:
             _without(False, "who doesn't join or doesn't read costs the node memory")
+        if node.config.proxy_workers:
+            # Around guard_connections, which is told the client's address then.
+            path = str(proxy_socket_of(node.config.state_dir))
+            _without(expect_introductions(Site, path, reactor), "nobody can be let in by the proxy workers")
         for name in guard_web(server, base, static, message.Welcome):
             log.warn(
                 "{name} is otherwise than expected: over HTTP the node tells more of itself than it should", name=name

@@ -131,6 +131,7 @@ class NodeQuestions:
             "pending": pending,
             "in_flight": in_flight,
             "connections": {**self._node.connections(), "refused_joins": self._node.refused_joins.count},
+            "proxy_workers": dict(self._node.proxy_workers()),
             "refused": {**self._node.quotas.told(), **self._node.room.told()},
             "store_bytes": store.size_bytes,
             "store": msgspec.structs.asdict(store),
