@@ -25,6 +25,7 @@ __all__ = [
     "AnswerEarly",
     "AnswerRefused",
     "ArgumentInvalid",
+    "AttachmentAway",
     "AttachmentDamaged",
     "AttachmentTooLarge",
     "AttachmentUnknown",
@@ -170,11 +171,21 @@ class AttachmentTooLarge(TrishulaError):
 class AttachmentUnknown(TrishulaError):
     """The node has no such attachment, or none that the caller may know of.
 
-    What to do: send the file with the message (``attachment=PATH``); fetch it at the node that the sender was joined
-    to, as long as that keeps the message.
+    What to do: send the file with the message (``attachment=PATH``), or have its sender send it again.
     """
 
     uri = "trishula.error.attachment_unknown"
+
+
+class AttachmentAway(TrishulaError):
+    """The file of the attachment is at a linked node, and not here yet: it is being fetched, or that node is away.
+
+    What to do: ask again; ``save_attachment`` does so by itself. If that node is gone for good, have the sender send
+    the file again.
+    """
+
+    uri = "trishula.error.attachment_away"
+    temporary = True
 
 
 class AttachmentDamaged(TrishulaError):

@@ -36,6 +36,7 @@ from trishula_router.agents.token_uses import TokenUses
 from trishula_router.agents.turns import Turns
 from trishula_router.alerts.notifier import Notifier, Send
 from trishula_router.archiving.archiver import archiver_of
+from trishula_router.attachments.exchange import Exchange
 from trishula_router.attachments.keeping import Keeping
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
@@ -276,6 +277,8 @@ class Services:
         self.outcomes = Outcomes(store, replies)
         self.room = Room(self.mailroom, config.limits)
         self.attachments = Keeping(config.attachments, store, clock, now)
+        knows, post = principals.get, router.post
+        self.listener.attachments = Exchange(config.node, self.attachments, store, self.peering, knows, post, clock)
         self.intake = Intake(
             store,
             self.room,

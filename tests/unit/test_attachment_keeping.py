@@ -208,7 +208,7 @@ def test_a_file_whose_message_never_came_waits_for_it(tmp_path: Path) -> None:
     dc = rig.join("dc")
     upload(rig, dc, DATA)
     keeping = rig.node.attachments
-    write_link = keeping.name("dc", "lost", naming(DATA)["payload"], "messages[0]")
+    write_link = keeping.name("dc", "lost", naming(DATA)["payload"], "messages[0]", None)
     assert write_link is not None
     # As when the store fails behind it.
     write_link()

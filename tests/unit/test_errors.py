@@ -18,6 +18,11 @@ TABLE = {
         False,
         "The node has no such attachment, or none that the caller may know of.",
     ),
+    "AttachmentAway": (
+        "attachment_away",
+        True,
+        "The file of the attachment is at a linked node, and not here yet: it is being fetched, or that node is away.",
+    ),
     "AttachmentDamaged": (
         "attachment_damaged",
         False,

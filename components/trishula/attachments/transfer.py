@@ -17,6 +17,7 @@ import msgspec
 from trishula.attachments.local_files import FetchedFile, SentFile
 from trishula.contract import uris
 from trishula.errors import (
+    AttachmentAway,
     AttachmentDamaged,
     AttachmentsOff,
     AttachmentUnknown,
@@ -162,7 +163,8 @@ async def fetch(
     """Fetch what follows of an attachment, until all is here.
 
     Raises:
-        AttachmentsOff, AttachmentUnknown, AttachmentDamaged: the node's refusal.
+        AttachmentsOff, AttachmentUnknown, AttachmentDamaged, AttachmentsFull: the node's refusal.
+        AttachmentAway: it was at a linked node that was away for so long, or from which nothing came.
         ArgumentInvalid: it can't be written.
         BusUnreachable: no node was there for so long.
         OutcomeUnknown: it got no further for so long; what is here is kept, and gone on with.
@@ -175,6 +177,11 @@ async def fetch(
             return
         except (NotAllowed, ProcedureUnknown):
             raise AttachmentsOff(none_at(engine)) from None
+        except AttachmentAway as error:
+            # Its node is at a linked one, or looks for it there.
+            if patience.left_s <= 0:
+                raise
+            await sleep(engine.clock, max(error.retry_after_s or 0.0, _PAUSE_S))
         except (LinkLost, AnswerLate, NodeStopping, RateLimited) as error:
             if patience.left_s <= 0:
                 raise OutcomeUnknown(

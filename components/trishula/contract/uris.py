@@ -179,11 +179,13 @@ same, in pieces of ``chunk_bytes`` (65,536) at most, until it is ``complete``: i
 fsynced. ``data`` is bytes (in JSON, as WAMP writes them: U+0000 and Base64). A piece at another ``offset`` than
 ``have_bytes`` changes nothing; so ask with ``begin`` after a broken connection, and go on. At most 8 pieces of an agent
 are under way (else ``…rate_limited``), and an answer waits for the agent's budget (``attachments.rate``). A message
-whose ``attachment`` the node hasn't complete, from that agent, is refused (``trishula.error.attachment_unknown``).
+whose ``attachment`` the node hasn't complete, from that agent, is refused (``trishula.error.attachment_unknown``); one
+sent with ``copies`` 2 as well, for a moment, until a second node has it (``…copies_unavailable``).
 ``attachment.of(id, {from?}?)`` → ``{digest, size_bytes, name?, media_type?, from, chunk_bytes}``: what a message names;
 ``from`` is the agent that sent it, the caller if absent. ``attachment.get(id, {from?, offset?, max_bytes?}?)`` →
 ``{data, offset, size_bytes}``: a piece of it. Both are for who sent the message, who it was delivered to or is for, and
-operators, at the node that took the message, and as long as that keeps it; to all others there is none. Check the
+operators, as long as the message is kept; to all others there is none. What a linked node took is brought from there:
+until the piece is here, or while that node is away, ``…attachment_away`` says so, ``retry_after_s`` with it. Check the
 digest of what you fetched. ``limits.attachment_bytes`` of ``attach`` is the largest that the node takes; where it is
 missing the node takes none. May be repeated: yes, all of them. (A node of the release before has none of them, and
 takes a payload with ``attachment`` like any other.)
@@ -209,7 +211,7 @@ Topics:
     Joins and leaves; links, ``{node, peer, state: "up" | "down", at}``; changes of the bus's mode as they reach each
     node, ``{node, mode, sends, reason, by, since}`` (see below).
 
-``peer.<node>.hello`` / ``.journal`` / ``.presence`` / ``.canary`` / ``.agents`` (node → node)
+``peer.<node>.hello`` / ``.journal`` / ``.presence`` / ``.canary`` / ``.agents`` / ``.attachment`` (node → node)
     What linked nodes tell each other; no client may listen or speak there.
 
 Calls to agents: ``agent.<agent>.<procedure>``: registered by that agent, callable by whoever its grants allow.

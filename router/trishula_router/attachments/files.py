@@ -149,13 +149,14 @@ class AttachmentFiles:
             _sync_folder(folder)
         self._unsynced.pop(key, None)
 
-    def read(self, key: Key, offset: int, most_bytes: int) -> bytes:
-        """Some of one that is complete.
+    def read(self, key: Key, offset: int, most_bytes: int, part_of_bytes: int | None = None) -> bytes:
+        """Some of it; ``part_of_bytes`` as in :meth:`hash_some`.
 
         Raises:
             OSError: it can't be read.
         """
-        with self._whole(key).open("rb") as file:
+        path = self._whole(key) if part_of_bytes is None else self._part(key, part_of_bytes)
+        with path.open("rb") as file:
             file.seek(offset)
             return file.read(most_bytes)
 

@@ -5,33 +5,35 @@ paced (:mod:`.pace`), so that messages of others don't queue up behind a file.
 
 An attachment is complete when its SHA-256 is what its digest says, and it is fsynced under its name; only then may a
 message name it. The link is handed to the store before the message is, so that it is durable with it or before. Who may
-fetch it: the agent that sent it, the recipients of the message that names it, and operators.
+fetch it: the agent that sent it, the recipients of the message that names it, and operators. What is at a linked node
+is brought here when one of them asks (:mod:`.exchange`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
 from trishula.contract.addresses import agent_of
-from trishula.contract.attached import attachment_of
+from trishula.contract.attached import AttachmentInfo, attachment_of
 from trishula.contract.texts import one_line
-from trishula.errors import ArgumentInvalid, AttachmentDamaged, AttachmentsOff, AttachmentUnknown
+from trishula.errors import ArgumentInvalid, AttachmentAway, AttachmentDamaged, AttachmentsOff, AttachmentUnknown
 from trishula_router.attachments import links
 from trishula_router.attachments.disk import Disk
 from trishula_router.attachments.files import AttachmentFiles
 from trishula_router.attachments.known import Known
 from trishula_router.attachments.ledger import Attachment, Key, Ledger, Link
 from trishula_router.attachments.pace import Pace
+from trishula_router.attachments.parts import Parts
 from trishula_router.attachments.sweep import Sweep, drop
 from trishula_router.clocks.clock import Clock
 from trishula_router.settings.attachments import AttachmentOptions
 from trishula_router.store.interface import Store
 
-__all__ = ["CHUNK_BYTES", "Keeping"]
+__all__ = ["CHUNK_BYTES", "Elsewhere", "Keeping"]
 
 log = Logger()
 
@@ -39,6 +41,24 @@ log = Logger()
 CHUNK_BYTES = 64 * 1024
 #: For so long it is known who may fetch what.
 _ALLOWED_S = 60.0
+
+
+#: How soon to ask again for what is fetched anew.
+_SOON_S = 0.5
+
+
+class Elsewhere(Protocol):
+    """What is known of attachments at linked nodes; see :class:`.exchange.Exchange`, which is one."""
+
+    async def link_of(self, owner: str, message_id: str) -> Link | None: ...
+
+    async def bring(self, link: Link, until_bytes: int | None, agent: str) -> None: ...
+
+    async def is_elsewhere(self, link: Link) -> bool: ...
+
+    def secure(self, link: Link, copies: int | None) -> None: ...
+
+    def told(self) -> dict[str, int]: ...
 
 
 class Keeping:
@@ -54,8 +74,12 @@ class Keeping:
         ledger: what is known.
         disk: where the files are.
         sweep: what goes by itself.
+        parts: what makes pieces a whole.
+        elsewhere: what linked nodes have; it puts itself here.
         damaged: how many were found that are not what their digest says.
     """
+
+    elsewhere: Elsewhere
 
     def __init__(self, options: AttachmentOptions, store: Store, clock: Clock, now: Callable[[], int]) -> None:
         self._options = options
@@ -64,7 +88,9 @@ class Keeping:
         self.ledger = Ledger(options)
         self.disk = Disk(clock)
         self.sweep = Sweep(store, self.ledger, self.disk, now)
+        self.parts = Parts(self.ledger, self.disk, now)
         self.damaged = 0
+        self.rate_bytes = options.rate_bytes
         self._pace = Pace(options.rate_bytes, clock)
         self._allowed: Known[tuple[str, str, str]] = Known(_ALLOWED_S, clock)
 
@@ -86,7 +112,8 @@ class Keeping:
 
     def told(self) -> dict[str, Any]:
         """For ``node.status``."""
-        return {"on": self.limit_bytes is not None, **self.ledger.told(), "damaged": self.damaged}
+        told = {**self.ledger.told(), **self.elsewhere.told()}
+        return {"on": self.limit_bytes is not None, **told, "damaged": self.damaged}
 
     def _files(self) -> AttachmentFiles:
         if not self._options.on or self.disk.files is None:
@@ -113,14 +140,13 @@ class Keeping:
                         held.touched_at = self._now()
                     else:
                         # Whoever sends it again mends it.
-                        self._damage(key, "is not what its digest says")
+                        self.damage(key, "is not what its digest says")
                         await drop(self.ledger, self.disk, files, key, held)
                         held = None
                 if held is None:
-                    held = Attachment(size_bytes, 0, False, self._now())
-                    self.ledger.put(key, held)
+                    held = self.parts.begin(key, size_bytes)
                 if not held.is_complete and held.have_bytes >= size_bytes:
-                    await self._finish(files, key, held)
+                    await self.parts.finish(files, key, held)
                 return _state(held)
 
     async def arrived(self, agent: str, digest: str, offset: int, data: bytes) -> dict[str, Any]:
@@ -145,35 +171,14 @@ class Keeping:
                     raise ArgumentInvalid(
                         f"data has {len(data)} bytes at {offset}; the attachment was begun with {held.size_bytes}"
                     )
-                await self.disk.write(partial(files.append, key, held.size_bytes, offset, data))
-                held.have_bytes += len(data)
-                held.touched_at = self._now()
-                if held.have_bytes == held.size_bytes:
-                    await self._finish(files, key, held)
+                await self.parts.grow(files, key, held, data)
                 return _state(held)
-
-    async def _finish(self, files: AttachmentFiles, key: Key, held: Attachment) -> None:
-        if held.size_bytes == 0:
-            await self.disk.write(partial(files.append, key, 0, 0, b""))
-        try:
-            digest = await self.disk.digest(files, key, held.size_bytes)
-        except OSError as error:
-            # It is begun anew.
-            digest = f"(it can't be read: {error.strerror or error})"
-        if digest != key[1]:
-            await drop(self.ledger, self.disk, files, key, held)
-            raise AttachmentDamaged(
-                f"what came as {key[1]} of {key[0]} has the digest {digest}, and is thrown away: the file changed "
-                "while it was sent, or the node lost some of it with its power; send it again"
-            )
-        await self.disk.write(partial(files.complete, key, held.size_bytes))
-        self.disk.found_whole(key)
-        held.is_complete = True
-        held.touched_at = self._now()
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
-    def name(self, agent: str, message_id: str, payload: object, path: str) -> Callable[[], None] | None:
+    def name(
+        self, agent: str, message_id: str, payload: object, path: str, copies: int | None
+    ) -> Callable[[], None] | None:
         """Let a message name an attachment, if it does.
 
         Args:
@@ -181,6 +186,7 @@ class Keeping:
             message_id: its id.
             payload: the message's.
             path: where the message stands in the request.
+            copies: on how many nodes the sender insists.
 
         Returns:
             what writes the link down, if there is one; to be called before the message is handed to the store.
@@ -193,11 +199,41 @@ class Keeping:
             return None
         self._files()
         self.ledger.check_named(agent, message_id, info, f"{path}.payload.attachment")
-        return partial(self._named, Link(agent, message_id, info, self._now()))
+        link = self.link(agent, message_id, info)
+        self.elsewhere.secure(link, copies)
+        return partial(self._named, link)
 
     def _named(self, link: Link) -> None:
         self.ledger.name(link)
         links.write_down(self._store, link)
+
+    def link(self, agent: str, message_id: str, info: AttachmentInfo) -> Link:
+        """That a message names an attachment, as of now."""
+        return Link(agent, message_id, info, self._now())
+
+    def name_link(self, link: Link) -> None:
+        """The same of a message that another node took, or takes; what it names need not be here.
+
+        Raises:
+            AttachmentsOff: the node takes none.
+            AttachmentsFull: too many messages name some.
+        """
+        self._files()
+        self.ledger.check_room(link.agent, link.message_id)
+        self._named(link)
+
+    async def has_whole(self, key: Key) -> bool:
+        """Whether one is here and what its digest says; what isn't is dropped."""
+        files = self._files()
+        async with self.disk.locked(key):
+            held = self.ledger.get(key)
+            if held is None or not held.is_complete:
+                return False
+            if not await self.disk.is_whole(files, key):
+                self.damage(key, "is not what its digest says")
+                await drop(self.ledger, self.disk, files, key, held)
+                return False
+            return True
 
     # -- fetching ------------------------------------------------------------------------------------------------------
 
@@ -224,29 +260,47 @@ class Keeping:
         with self._pace.counted(agent):
             link = await self._readable(agent, owner, message_id, is_operator)
             await self._pace.wait(agent, most_bytes)
-            async with self.disk.locked(link.key):
-                held = self.ledger.get(link.key)
-                if held is None or not held.is_complete:
-                    raise self._damage(link.key, "is not there any more")
-                if offset > held.size_bytes:
-                    raise ArgumentInvalid(f"offset is {offset}, and the attachment has {held.size_bytes} bytes")
-                if not await self.disk.is_whole(files, link.key):
-                    raise self._damage(link.key, "is not what its digest says")
-                try:
-                    data = await self.disk.do(partial(files.read, link.key, offset, most_bytes))
-                except OSError as error:
-                    raise self._damage(link.key, f"can't be read ({error.strerror or error})") from None
-            if len(data) < min(most_bytes, held.size_bytes - offset):
-                raise self._damage(link.key, f"has {offset + len(data)} bytes instead of {held.size_bytes}")
-            return {"data": data, "offset": offset, "size_bytes": held.size_bytes}
+            until_bytes = offset + most_bytes
+            await self.elsewhere.bring(link, until_bytes if until_bytes < link.info.size_bytes else None, agent)
+            try:
+                return await self._read(files, link.key, offset, most_bytes)
+            except AttachmentDamaged as error:
+                if not await self.elsewhere.is_elsewhere(link):
+                    raise
+                async with self.disk.locked(link.key):
+                    held = self.ledger.get(link.key)
+                    if held is not None:
+                        await drop(self.ledger, self.disk, files, link.key, held)
+                raise AttachmentAway(f"{error.sentence}; first it is fetched again", retry_after_s=_SOON_S) from None
+
+    async def _read(self, files: AttachmentFiles, key: Key, offset: int, most_bytes: int) -> dict[str, Any]:
+        async with self.disk.locked(key):
+            held = self.ledger.get(key)
+            if held is None or (not held.is_complete and held.have_bytes < offset + most_bytes):
+                raise self.damage(key, "is not there any more")
+            if offset > held.size_bytes:
+                raise ArgumentInvalid(f"offset is {offset}, and the attachment has {held.size_bytes} bytes")
+            if held.is_complete and not await self.disk.is_whole(files, key):
+                raise self.damage(key, "is not what its digest says")
+            part_of_bytes = None if held.is_complete else held.size_bytes
+            try:
+                data = await self.disk.do(partial(files.read, key, offset, most_bytes, part_of_bytes))
+            except OSError as error:
+                raise self.damage(key, f"can't be read ({error.strerror or error})") from None
+        if len(data) < min(most_bytes, held.size_bytes - offset):
+            raise self.damage(key, f"has {offset + len(data)} bytes instead of {held.size_bytes}")
+        return {"data": data, "offset": offset, "size_bytes": held.size_bytes}
 
     async def _readable(self, agent: str, owner: str, message_id: str, is_operator: bool) -> Link:
         link = self.ledger.link(owner, message_id)
-        if link is not None and (is_operator or agent == owner or await self._is_recipient(agent, owner, message_id)):
-            return link
+        if is_operator or agent == owner or await self._is_recipient(agent, owner, message_id):
+            if link is None and (link := await self.elsewhere.link_of(owner, message_id)) is not None:
+                self.name_link(link)
+            if link is not None:
+                return link
         raise AttachmentUnknown(
-            f"{agent} has sent and got no message {message_id} of {one_line(owner)[:100]} whose attachment is at this "
-            "node; it is at the node that took the message, for as long as that node keeps the message"
+            f"{agent} has sent and got no message {message_id} of {one_line(owner)[:100]} that names an attachment, as "
+            "far as this node knows, or it is no longer kept; ask at the node that took the message"
         )
 
     async def _is_recipient(self, agent: str, owner: str, message_id: str) -> bool:
@@ -263,7 +317,8 @@ class Keeping:
             self._allowed.add(known)
         return is_one
 
-    def _damage(self, key: Key, what: str) -> AttachmentDamaged:
+    def damage(self, key: Key, what: str) -> AttachmentDamaged:
+        """Note that a file is not what it was; the error that says so."""
         self.damaged += 1
         self.disk.look_again(key)
         log.error(

@@ -200,7 +200,15 @@ class Ledger:
                 f"{path} names {info.digest}, and a message of {agent} under the id {message_id} names another "
                 "attachment; take another id"
             )
-        if known is None and self._links_of.get(agent, 0) >= LINKS_PER_AGENT:
+        self.check_room(agent, message_id)
+
+    def check_room(self, agent: str, message_id: str) -> None:
+        """Whether one more message may name an attachment.
+
+        Raises:
+            AttachmentsFull: too many messages name some.
+        """
+        if (agent, message_id) not in self._links and self._links_of.get(agent, 0) >= LINKS_PER_AGENT:
             raise AttachmentsFull(
                 f"{LINKS_PER_AGENT} messages of {agent} name attachments at this node, which is as many as may; wait "
                 "until some are handled and forgotten (retention.bodies)"

@@ -33,7 +33,7 @@ from trishula_router.store.messages import Draft
 __all__ = ["Admitted", "Inspection", "Naming"]
 
 #: See :meth:`trishula_router.attachments.keeping.Keeping.name`.
-Naming = Callable[[str, str, object, str], Callable[[], None] | None]
+Naming = Callable[[str, str, object, str, int | None], Callable[[], None] | None]
 
 _to_json = msgspec.json.Encoder().encode
 
@@ -67,7 +67,7 @@ class Inspection:
         limits: sizes.
         check_answer: refuses the answer to a COMMAND that was cancelled.
         replies: told of an answer that was pledged and isn't taken.
-        naming: (agent, id, payload, path) → what writes down that the message names an attachment, if it does.
+        naming: (agent, id, payload, path, copies) → what writes down that the message names an attachment, if it does.
         conversations: knows which have no end.
         now_s: the clock of the budgets.
         default_ttl_ms: of a message that names none.
@@ -172,7 +172,7 @@ class Inspection:
         sender = str(message.sender)
         if pledge is None:
             self._conversations.check(sender, message.to, message.reply_to, index, now)
-        write_link = self._naming(agent, message.id, message.payload, f"messages[{index}]")
+        write_link = self._naming(agent, message.id, message.payload, f"messages[{index}]", batch.copies)
         wire = message.to_wire()
         wire["accepted_at"] = now
         deadline_at = message.deadline_at

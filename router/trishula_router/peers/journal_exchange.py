@@ -6,11 +6,11 @@ What is said, each on a topic of the peer that is meant (``trishula.peer.<to>.<k
               each copy. It is sign of life and acknowledgement in one.
 ``journal``   a run of records with what else a store needs to copy them (:class:`Extract`).
 ``presence``  which agents are there, see ``neighbours``.
-``canary``    one for an agent here, or that it has come; see ``canary_rounds``. ``agents``: see ``agents_exchange``.
+``canary``    one for an agent here, or that it has come; see ``canary_rounds``. ``agents``: see ``agents_exchange``;
+              ``attachment``: see ``attachments.words``.
 
 Clocks of nodes differ, by hours where nobody looks after them. So what has instants in it says when it was sent, and
-hellos measure the difference; see :mod:`trishula_router.clocks.peer_clocks`. A node of an older version does neither,
-and is believed.
+hellos measure the difference; see :mod:`trishula_router.clocks.peer_clocks`. What is older does neither.
 
 Who speaks is who the link's key says: a text that names another node is refused, as is one that can't be true
 (:mod:`.belief`). What is refused changes nothing, so the next word of the real peer is taken as ever; and what a word
@@ -18,8 +18,7 @@ made doubtful (:attr:`Peering.faults`) the next good one clears. A peer hands on
 node that is itself there to speak.
 
 Events may get lost, come twice or late (a link breaks, a router restarts). Whoever gets a run that doesn't continue
-what it holds says so, and whoever sent one that isn't held after a while sends it again. ``replication`` decides; this
-module reads, writes and waits.
+what it holds says so, and whoever sent one that isn't held after a while sends it again. ``replication`` decides.
 """
 
 from __future__ import annotations
@@ -41,13 +40,14 @@ from trishula_router.peers.peer_states import clock_warning, told
 from trishula_router.store.interface import Copied, Store
 from trishula_router.store.runs import Extract, JournalForked
 
-__all__ = ["AGENTS", "CANARY", "HELLO", "JOURNAL", "KINDS", "PRESENCE", "Peering"]
+__all__ = ["AGENTS", "ATTACHMENT", "CANARY", "HELLO", "JOURNAL", "KINDS", "PRESENCE", "Peering"]
 
 log = Logger()
 
-HELLO, JOURNAL, PRESENCE, CANARY, AGENTS = "hello", "journal", "presence", "canary", "agents"
+HELLO, JOURNAL, PRESENCE, AGENTS = "hello", "journal", "presence", "agents"
+CANARY, ATTACHMENT = "canary", "attachment"
 #: The topics of a node, behind its name.
-KINDS = (HELLO, JOURNAL, PRESENCE, CANARY, AGENTS)
+KINDS = (HELLO, JOURNAL, PRESENCE, CANARY, AGENTS, ATTACHMENT)
 
 #: A peer that fell silent is noticed after five of them.
 HELLO_PERIOD_S = 0.5

@@ -7,6 +7,7 @@ refused, and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -14,7 +15,7 @@ from trishula.errors import NotAllowed, TrishulaError
 from trishula_router.clocks.clock import Clock
 from trishula_router.peers.agents_word import WORD_BYTES
 from trishula_router.peers.belief import Unbelievable
-from trishula_router.peers.journal_exchange import AGENTS, CANARY, HELLO, JOURNAL, PRESENCE, Peering
+from trishula_router.peers.journal_exchange import AGENTS, ATTACHMENT, CANARY, HELLO, JOURNAL, PRESENCE, Peering
 from trishula_router.peers.latest_words import LatestWords
 from trishula_router.peers.outlines import excess_of_journal
 from trishula_router.peers.presence_exchange import Neighbourhood
@@ -26,10 +27,23 @@ _HELLO_BYTES = 512 * 1024
 _PRESENCE_BYTES = 1024 * 1024
 _PER_AGENT_BYTES = 4096
 _CANARY_BYTES = 4096
+#: A piece of a file, and what stands around it.
+_ATTACHMENT_BYTES = 64 * 1024 + 4096
+
+
+class Attachments(Protocol):
+    """Takes what is said of attachments."""
+
+    def receive(self, peer: str, text: bytes) -> None: ...
+
+    def lost(self, peer: str) -> None: ...
 
 
 class Listener:
     """Hands each word of a peer to whom it is meant for.
+
+    Attributes:
+        attachments: takes those of attachments; the node puts it here.
 
     Args:
         peering: takes hellos and journals.
@@ -39,6 +53,8 @@ class Listener:
         clock: when.
         worked_s: for how long the thread of the node has worked, in seconds.
     """
+
+    attachments: Attachments
 
     def __init__(
         self,
@@ -70,13 +86,15 @@ class Listener:
     def lost(self, peer: str) -> None:
         """A peer is out of reach: what it said before and what waits is no longer so."""
         self._presences.forget(peer)
+        self.attachments.lost(peer)
 
     def _take(self, kind: str, text: bytes, peer: str) -> None:
         hear = {HELLO: self._peering.receive_hello, JOURNAL: self._peering.receive_journal, CANARY: self.canary}
-        hear[AGENTS] = self.agents
+        hear |= {AGENTS: self.agents, ATTACHMENT: self.attachments.receive}
         # To read what is larger would keep everybody else waiting. A run of records has what messages have.
         presence_bytes = _PRESENCE_BYTES + _PER_AGENT_BYTES * len(self._names())
         most = {HELLO: _HELLO_BYTES, PRESENCE: presence_bytes, CANARY: _CANARY_BYTES, AGENTS: WORD_BYTES}
+        most[ATTACHMENT] = _ATTACHMENT_BYTES
         try:
             if len(text) > most.get(kind, len(text)):
                 raise Unbelievable(f"it has {len(text)} bytes, and at most {most[kind]} mean anything")
