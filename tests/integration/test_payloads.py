@@ -19,6 +19,7 @@ from trishula.agent import Agent
 from trishula.client import Client
 from trishula.contract import uris
 from trishula.contract.addresses import Address
+from trishula.contract.binary import marked
 from trishula.contract.deliveries import Delivery
 from trishula.contract.limits import NodeLimits
 from trishula.errors import MessageSetAside, PayloadNotJson, PayloadTooLarge, TrishulaError
@@ -30,12 +31,13 @@ from trishula.settings import Settings
 pytestmark = pytest.mark.node
 
 MIB = 1024 * 1024
+SERIALIZERS = ("json", "msgpack", "cbor")
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     with NodeProcess(tmp_path_factory.mktemp("payloads") / "state") as node:
-        for name in ("agni", "dc", "ganga", "yamuna", "sindhu"):
+        for name in ("agni", "dc", "ganga", "yamuna", "sindhu", "kaveri"):
             node.token(name)
         yield node
 
@@ -300,3 +302,78 @@ async def test_what_is_pushed_and_fetched_stays_below_a_mebibyte_a_frame(node: N
         assert not client.gone.called
         assert fetched + pushed == PAYLOADS
         await client.leave()
+
+
+# -- bytes -------------------------------------------------------------------------------------------------------------
+
+BINARY: list[Any] = [
+    b"",
+    b"\x00\x01\x02",
+    {"picture": bytes(range(256)) * 40, "name": "ä", "parts": [b"1", "1", 1, None, {"\x00": b"\xff"}]},
+    # What looks like bytes in some other convention is what it is.
+    {"$bytes": "AAEC", "text": '"\\u0000AAEC'},
+]
+
+
+@on_reactor
+async def test_bytes_come_as_bytes_whoever_sends_them_and_whoever_reads_them(node: NodeProcess) -> None:
+    """Over each serializer to each, pushed and fetched, by our client and by others."""
+    async with client_of(node) as (dc, got):
+        expected: list[Any] = []
+        me = str(dc.address)
+        senders = {one: await join(node.url, "agni", node.tokens["agni"], serializer=one) for one in SERIALIZERS}
+        for serializer, sender_of in senders.items():
+            for number, payload in enumerate(BINARY):
+                raw = {"type": "STATUS", "id": f"{serializer}.{number}", "payload": payload}
+                answer = await sender_of.call(uris.MAILBOX_SEND, [{**raw, "to": to} for to in (me,)])
+                assert [one["status"] for one in answer] == ["accepted"]
+                expected.append(payload)
+                # Whoever sends it again, the same by another serializer, is told that it is there.
+                again = [await other.call(uris.MAILBOX_SEND, [{**raw, "to": me}]) for other in senders.values()]
+                assert [one["status"] for (one,) in again] == ["duplicate"] * len(senders)
+
+        def read() -> list[Any]:
+            # What a test before it left in the mailbox may come again.
+            return [delivery.message.payload for delivery in got if delivery.message.type == "STATUS"]
+
+        await until(lambda: len(read()) >= len(expected))
+        assert read() == expected
+        # Base64 of the same, as text, is something else.
+        text = {"type": "STATUS", "id": "msgpack.1", "to": me, "payload": "AAEC"}
+        assert (await senders["json"].call(uris.MAILBOX_SEND, [text]))[0]["error"] == "trishula.error.id_reused"
+        for one in senders.values():
+            await one.leave()
+        for serializer in SERIALIZERS:
+            for is_native in (True, False):
+                await dc.send_many([{"to": "kaveri", "payload": payload} for payload in BINARY])
+                reader = await join(node.url, "kaveri", node.tokens["kaveri"], serializer=serializer)
+                told = {"binary": True} if is_native else {}
+                answer = await reader.call(uris.MAILBOX_FETCH, {"max": 10, "wait_s": 10, **told})
+                fetched = [one["message"]["payload"] for one in answer["deliveries"]]
+                # Who doesn't say that it takes them gets them as JSON has them; in JSON that is one and the same.
+                assert fetched == (BINARY if is_native or serializer == "json" else [marked(one) for one in BINARY])
+                await reader.call(uris.MAILBOX_ACK, [one["token"] for one in answer["deliveries"]])
+                await reader.leave()
+
+
+@on_reactor
+async def test_bytes_are_arguments_results_events_and_what_a_handler_keeps(node: NodeProcess, tmp_path: Path) -> None:
+    agni = Agent("agni", state=tmp_path)
+
+    @agni.procedure()
+    def turn(data: bytes, more: dict[str, Any]) -> dict[str, Any]:
+        return {"turned": data[::-1], "more": more, "kind": type(data).__name__}
+
+    heard: list[Any] = []
+    async with running(node, agni), client_of(node) as (dc, _):
+        for call in (dc.call, dc.rpc):
+            answer = await call("agni", "turn", b"\x00\x01", {"a": [bytearray(b"x"), b""]}, timeout=60.0)
+            assert answer == {"turned": b"\x01\x00", "more": {"a": [b"x", b""]}, "kind": "bytes"}
+        await dc.subscribe("news", heard.append, of="agni")
+        await agni.publish("news", {"data": memoryview(b"\xff")})
+        await until(lambda: heard)
+        assert heard == [{"data": b"\xff"}]
+        # As JSON it has a third more, and that is what the limit counts.
+        error = await failure_of(dc.send("agni", payload=bytes(800_000)))
+        assert str(error).startswith("message.payload has 1066676 bytes as JSON and the limit is 1048576 (1 MiB); ")
+        assert (await dc.send("agni", payload=bytes(786_000))).status == "accepted"

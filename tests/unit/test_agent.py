@@ -144,7 +144,16 @@ def test_it_registers_its_procedures_before_it_takes_messages(setup: Setup) -> N
         ("subscribe", [INBOX]),
         (
             uris.MAILBOX_ATTACH,
-            [{"capabilities": ["host"], "window": 8, "heartbeat_s": 10.0, **PROCESS, "canaries": ["live"]}],
+            [
+                {
+                    "capabilities": ["host"],
+                    "window": 8,
+                    "heartbeat_s": 10.0,
+                    **PROCESS,
+                    "canaries": ["live"],
+                    "binary": True,
+                }
+            ],
         ),
     ]
 

@@ -278,9 +278,9 @@ def test_a_node_that_goes_meanwhile_ends_nothing() -> None:
 
 
 def test_a_node_of_the_release_before_is_told_all_else_as_before() -> None:
-    link = Attached().join({"canaries"})
+    link = Attached().join({"binary"}, {"canaries"})
     assert "run" in link.args_of(uris.MAILBOX_ATTACH)[-1][0]
-    link = Attached().join({"canaries"}, {"run"})
+    link = Attached().join({"binary"}, {"canaries"}, {"run"})
     assert set(link.args_of(uris.MAILBOX_ATTACH)[-1][0]) == {"capabilities", "window", "heartbeat_s"}
 
 

@@ -111,7 +111,7 @@ def tagged(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), [b"bytes"], {1: 2}, "\ud800", {"\ud800": 1.5}, {1.5}, 10**400]
+    "value", [float("nan"), float("inf"), [bytearray(b"bytes")], {1: 2}, "\ud800", {"\ud800": 1.5}, {1.5}, 10**400]
 )
 def test_what_is_no_json_has_no_form(value: object) -> None:
     with pytest.raises(ValueError):

@@ -120,7 +120,10 @@ def test_it_listens_before_it_attaches(setup: Setup) -> None:
     link = setup.join()
     assert [(one.uri, one.args) for one in link.asked[:2]] == [
         ("subscribe", [INBOX]),
-        (uris.MAILBOX_ATTACH, [{"instance": "7f3a", "capabilities": [], "window": 64, "heartbeat_s": 10.0, **PROCESS}]),
+        (
+            uris.MAILBOX_ATTACH,
+            [{"instance": "7f3a", "capabilities": [], "window": 64, "heartbeat_s": 10.0, **PROCESS, "binary": True}],
+        ),
     ]
     assert setup.started.done
     assert setup.observed == [("joined", "ws://one/ws")]
@@ -476,7 +479,7 @@ def test_live_calls_and_events_that_can_not_travel_are_refused_to_their_caller(s
         setup.client.rpc("agni", "report", "x" * 1500, text="y" * 600),
         setup.client.publish("load", {1.5: 2}),
         setup.client.publish("load", "x" * 2000),
-        setup.client.request(uris.DIRECTORY_GET, b"agni"),
+        setup.client.request(uris.DIRECTORY_GET, {b"agni": 1}),
     ]
     assert [(type(error_of(one)).__name__, str(error_of(one)).partition("; ")[0]) for one in refused] == [
         ("PayloadNotJson", "the call of agni.report, argument 1 has the key 1, of the type int"),
@@ -485,8 +488,8 @@ def test_live_calls_and_events_that_can_not_travel_are_refused_to_their_caller(s
         ("PayloadNotJson", "the event on trishula.agent.dc.topic.load, argument 1 has the key 1.5, of the type float"),
         ("PayloadTooLarge", "the event on trishula.agent.dc.topic.load, argument 1 has 2002 bytes as JSON and the limit"
          " is 2000 (2 KiB)"),
-        ("PayloadNotJson", "the call of trishula.directory.get, argument 1 is of the type bytes: send it as Base64"
-         " text"),
+        ("PayloadNotJson", "the call of trishula.directory.get, argument 1 has the key \"YWduaQ==\", of the type"
+         " bytes"),
     ]  # fmt: skip
     assert link.published == []
     # What is changed while it waits for a session travels as it was.
@@ -1264,7 +1267,7 @@ def test_fetching_tells_that_it_is_empty(setup: Setup) -> None:
     link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_FETCH))
     outcome = start(setup.client.fetch(max=5, wait_s=1.0))
     asked = link.open_calls(uris.MAILBOX_FETCH)[0]
-    assert asked.args == [{"max": 5, "wait_s": 1.0, "epoch": "e", "position": 7, "run": "00" * 8}]
+    assert asked.args == [{"max": 5, "wait_s": 1.0, "epoch": "e", "position": 7, "run": "00" * 8, "binary": True}]
     asked.answer.resolve({"deliveries": [], "epoch": "e", "high_water": 3, "pending": 0, "in_flight": 0})
     fetched = outcome.result()
     assert (fetched.deliveries, fetched.epoch, fetched.high_water, fetched.pending) == ([], "e", 3, 0)
@@ -1282,7 +1285,7 @@ def test_a_fetch_from_another_store_than_before_is_told(clock: Clock, caplog: py
         return asked.args[0], outcome.result().epoch_changed
 
     setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_FETCH))
-    asked = {"max": 64, "wait_s": 0.0, "run": "00" * 8}
+    asked = {"max": 64, "wait_s": 0.0, "run": "00" * 8, "binary": True}
     assert fetch() == (asked, False)
     assert fetch(high_water=9) == ({**asked, "epoch": "e", "position": 3}, False)
     with caplog.at_level(logging.WARNING):

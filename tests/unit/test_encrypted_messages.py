@@ -76,6 +76,10 @@ def test_arguments_and_answers_are_read_by_the_two_alone(keys: Keys) -> None:
             assert not any(secret in kept for secret in ("4711", "opened with", "door stays closed"))
             [life] = bus.why(receipt.id)["messages"]
             assert life["events"][0]["encrypted"] is True
+            key = bytes(range(256))
+            await dc.send("agni", payload={"key": [key, "AAEC"]}, encrypt=True)
+            await bus.idle()
+            assert reader.heard[1:] == [({"key": [key, "AAEC"]}, True, "dc")]
             assert await dc.call("agni", "open_door", "0000") == {"opened with": "0000"}
             assert "0000" in bodies_of(bus)
 
@@ -198,7 +202,7 @@ def test_what_cannot_be_encrypted_is_refused_with_a_sentence(keys: Keys) -> None
             with pytest.raises(trishula.ArgumentInvalid, match="no key of boss is known here: make it known"):
                 await dc.send("boss", payload=1, encrypt=True)
             with pytest.raises(trishula.PayloadNotJson):
-                await dc.send("agni", payload=b"bytes", encrypt=True)
+                await dc.send("agni", payload={1}, encrypt=True)
             without = bus.client("boss", trusted_keys=keys.trusted)
             with pytest.raises(trishula.ArgumentInvalid, match=r"boss/.* can't encrypt: name its own key in key_file"):
                 await without.send("agni", payload=1, encrypt=True)

@@ -237,12 +237,12 @@ REFUSALS: dict[str, tuple[Any, str, str]] = {
         "sender_false",
         'messages[1].from is "rushabdev/dc", and this session is dc\'s; leave the key out, or send as dc',
     ),
-    "bytes": (
-        {"type": "STATUS", "id": "x", "to": "agni", "payload": b"\xff"},
+    "bytes as a key": (
+        {"type": "STATUS", "id": "x", "to": "agni", "payload": {b"\xff": 1}},
         "payload_not_json",
-        "messages[1].payload is of the type bytes: send it as Base64 text; a payload is any JSON value: maps with "
+        'messages[1].payload has the key "/w==", of the type bytes; a payload is any JSON value: maps with '
         "string keys, lists, strings that don't begin with U+0000, integers within ±(2^53-1), finite numbers, true, "
-        "false and null, nested at most 100 deep",
+        "false and null, and bytes, nested at most 100 deep",
     ),
     "a lone surrogate": (
         {"type": "STATUS", "id": "x", "to": "agni", "subject": "a\ud800"},

@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trishula.contract.binary import marked
 from trishula.contract.message import SUBJECT_LENGTH
 from trishula.contract.texts import is_line, show_value
 from trishula.errors import ArgumentInvalid
@@ -137,11 +138,15 @@ def _arguments(parts: Parts, text: str) -> dict[str, Any]:
 
 
 def parts_of(payload: object) -> Parts:
-    """The parts of an artifact, or of an agent's word: text as text, A2A's own parts as they are, the rest as data."""
+    """The parts of an artifact, or of an agent's word: text as text, bytes as raw, A2A's own parts as they are, and
+    the rest as data."""
     if payload is None:
         return []
     if isinstance(payload, str):
         return [{"text": payload}]
+    if isinstance(payload, bytes):
+        return [{"raw": base64.b64encode(payload).decode(), "mediaType": "application/octet-stream"}]
+    payload = marked(payload)
     if _is_deeper(payload, _DEEPEST):
         # No client of A2A could read it, nor the list of tasks that it is in.
         return [{"text": json.dumps(payload, ensure_ascii=False), "mediaType": "application/json"}]

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from trishula.contract.binary import unmarked
 from trishula.contract.units import parse_duration_s, show_duration
 from trishula.named_files import open_stream
 
@@ -118,7 +119,8 @@ def parse_json(text: str, what: str) -> Any:
         raise click.UsageError(f"{source} is no JSON: {error}{hint}") from None
     if half is not None:
         raise click.UsageError(f"{source} has half of a character, {ascii(half[0])[1:-1]}, which is no text")
-    return value
+    # Bytes are written into JSON as WAMP does it.
+    return unmarked(value)
 
 
 def _decoded(content: bytes, source: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TextIO
 
+from trishula.contract.binary import marked_text
 from trishula.contract.texts import UNSEEN
 from trishula.contract.units import show_bytes, show_duration
 
@@ -26,7 +27,7 @@ NOTHING = "–"
 
 def plain(value: object) -> str:
     """Text from the bus on one line, fit for a terminal: control characters and line breaks are made visible."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=marked_text)
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
@@ -51,7 +52,7 @@ def as_json(value: object, stream: TextIO | None = None) -> str:
         value: what to write.
         stream: where the line goes, by default standard output: one that can't write all characters gets escapes.
     """
-    text = json.dumps(value, ensure_ascii=not is_unicode(sys.stdout if stream is None else stream))
+    text = json.dumps(value, ensure_ascii=not is_unicode(sys.stdout if stream is None else stream), default=marked_text)
     # They are in strings only, where an escape means the same.
     return UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 

@@ -4,7 +4,8 @@ A message is read and written anew on its way, from MessagePack, CBOR or JSON in
 order, ``1.0`` becomes ``1``, an escape becomes a letter. What is signed is what all of that means. So keys are sorted
 by their UTF-16 code units, there is no white space, strings have the shortest escapes, and a number is written as
 JavaScript writes it, whether it came as an integer or as a float: both are the same number to half of all readers.
-Strings are not normalized: the bus changes none, and two spellings of ``é`` are two strings.
+Bytes are the string that they are in JSON (:mod:`trishula.contract.binary`). Strings are not normalized: the bus
+changes none, and two spellings of ``é`` are two strings.
 
 Libraries for it are there in most languages; ``pip install rfc8785`` is one in Python. It is written here because an
 agent would load one for these few lines. Nothing here does I/O.
@@ -15,6 +16,8 @@ from __future__ import annotations
 import json
 import math
 from typing import Any
+
+from trishula.contract.binary import marked_text
 
 __all__ = ["canonical"]
 
@@ -32,7 +35,7 @@ def canonical(value: object) -> bytes:
     """A JSON value as canonical bytes.
 
     Args:
-        value: maps with string keys, lists, strings, numbers, booleans and ``None``.
+        value: maps with string keys, lists, strings, numbers, booleans, bytes and ``None``.
 
     Raises:
         ValueError: it is no such value: a number that isn't finite, text with a lone surrogate, another type.
@@ -78,6 +81,8 @@ def _written(value: object) -> str:
         return _number(_as_float(value)) if abs(value) >= _EXACT else str(int(value))
     if isinstance(value, float):
         return _number(value)
+    if isinstance(value, bytes):
+        return json.dumps(marked_text(value))
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_written, value))}]"
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):

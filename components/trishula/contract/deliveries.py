@@ -11,10 +11,20 @@ from typing import Any
 
 import msgspec
 
+from trishula.contract.binary import unmarked
 from trishula.contract.message import Message
 from trishula.runtime.pending import Pending
 
-__all__ = ["CurrentDelivery", "Delivery", "Fetched", "Unreadable", "current_delivery", "read_deliveries", "running"]
+__all__ = [
+    "CurrentDelivery",
+    "Delivery",
+    "Fetched",
+    "Unreadable",
+    "current_delivery",
+    "read_deliveries",
+    "running",
+    "with_bytes",
+]
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -133,6 +143,12 @@ def current_delivery() -> CurrentDelivery | None:
     cancelled it.
     """
     return running.get()
+
+
+def with_bytes(message: Message) -> Message:
+    """A message with bytes for the marked strings of its payload, as a node has it (:mod:`.binary`)."""
+    payload = unmarked(message.payload)
+    return message if payload is message.payload else msgspec.structs.replace(message, payload=payload)
 
 
 def read_deliveries(raw: object) -> tuple[list[Delivery], list[Unreadable]]:

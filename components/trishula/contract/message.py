@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from trishula.contract.addresses import AGENT_RULE, BROADCAST, ID_RULE, Address
+from trishula.contract.binary import count_binary, marked, may_hold_binary
 from trishula.contract.payload import PAYLOAD_RULE, pack
 from trishula.contract.texts import LINE_RULE, is_line, show_value
 from trishula.errors import KeyUnknown, MessageInvalid
@@ -71,7 +72,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         to: an address or ``broadcast``.
         sender: ``from`` on the wire; the node sets it from the session if it is absent.
         timestamp: the sender's clock; the node's own, if it is absent.
-        payload: any JSON value (:mod:`trishula.contract.payload` has the rule).
+        payload: any JSON value, and bytes (:mod:`trishula.contract.payload` has the rule).
         priority: 1 (most urgent) to 5.
         reply_to: the id of the COMMAND that a RESULT, ERROR or ACK answers.
         procedure: of a COMMAND: what to run, with ``payload`` = ``{"args": [], "kwargs": {}}``.
@@ -178,7 +179,7 @@ _ABSENT = object()
 
 
 def parse(raw: object, *, path: str = "message", payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES) -> Message:
-    """Check a message that a client sent, and return it typed.
+    """Check a message that a client sent, and return it typed, as it is kept: bytes in its payload are marked.
 
     Args:
         raw: the map as it came from the wire.
@@ -192,7 +193,9 @@ def parse(raw: object, *, path: str = "message", payload_limit_bytes: int = DEFA
         PayloadTooLarge: the payload's JSON is over the limit.
     """
     message = check(raw, path=path)
-    pack(message.payload, path=f"{path}.payload", limit_bytes=payload_limit_bytes)
+    packed = pack(message.payload, path=f"{path}.payload", limit_bytes=payload_limit_bytes)
+    if may_hold_binary(packed) and count_binary(message.payload):
+        return msgspec.structs.replace(message, payload=marked(message.payload))
     return message
 
 

@@ -3,7 +3,8 @@
 A value is *packed* once, as MessagePack, when it is handed over. What goes on record and what goes over the wire are
 those bytes, so a value that its owner changes afterwards travels as it was. MessagePack, JSON and CBOR differ in what
 they can carry; a payload may hold what every one of them carries, and every reader reads the same. What it may not hold
-is refused with the place in it: a frame that a node can't read ends the session of whoever sent it.
+is refused with the place in it: a frame that a node can't read ends the session of whoever sent it. Bytes are JSON's
+only stranger that is let in: each reader knows WAMP's form of them (:mod:`trishula.contract.binary`).
 
 Dataclasses, msgspec's structs and Pydantic's models travel as maps, tuples as lists, members of enumerations as their
 values, dates, UUIDs and decimals as text (:mod:`trishula.contract.spelling`). Everything else that is no JSON has no
@@ -26,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from trishula.contract.binary import BINARY_LIMIT, MARK_JSON_BYTES, count_binary, may_hold_binary
 from trishula.contract.limits import ERROR_DATA_BYTES
 from trishula.contract.spelling import spelled
 from trishula.contract.texts import show_value
@@ -45,26 +47,26 @@ INTEGER_LIMIT = 2**53 - 1
 
 PAYLOAD_RULE = (
     "any JSON value: maps with string keys, lists, strings that don't begin with U+0000, integers within ±(2^53-1), "
-    f"finite numbers, true, false and null, nested at most {PAYLOAD_DEPTH_LIMIT} deep"
+    f"finite numbers, true, false and null, and bytes, nested at most {PAYLOAD_DEPTH_LIMIT} deep"
 )
 
 #: What a sender can do about values that it is likely to have.
 _ADVICE = {
     "set": "send a list",
     "frozenset": "send a list",
-    "bytes": "send it as Base64 text",
-    "bytearray": "send it as Base64 text",
 }
 #: Of a place in a payload, that much is shown.
 _PLACE_LENGTH = 120
 
 
 _KEYS = {str}
-_KINDS = {str, int, float, bool, type(None), dict, list}
+_KINDS = {str, int, float, bool, type(None), dict, list, bytes}
 _CONTAINERS = {dict, list}
 _is_marked = operator.methodcaller("startswith", "\x00")
 #: Integers are full of zeros.
 _LOOKS = 16
+#: Of what stands before a string in MessagePack.
+_LONGEST_HEAD = 5
 #: Up to here JSON is the faster proof.
 _SMALL_BYTES = 1024
 #: How much longer a value may be in JSON than in MessagePack.
@@ -98,7 +100,7 @@ def pack(value: object, *, path: str, limit_bytes: int, is_spelled: bool = False
 
     Raises:
         PayloadNotJson: it breaks :data:`PAYLOAD_RULE`; the place in it is named.
-        PayloadTooLarge: its JSON has more than ``limit_bytes`` bytes.
+        PayloadTooLarge: its JSON has more than ``limit_bytes`` bytes; bytes count as the Base64 that they are there.
     """
     try:
         packed = _to_msgpack(value)
@@ -113,8 +115,14 @@ def pack(value: object, *, path: str, limit_bytes: int, is_spelled: bool = False
                 return pack(spelled(value), path=path, limit_bytes=limit_bytes, is_spelled=True)
         if fault is not None:
             raise PayloadNotJson(f"{path}{_shorten(fault[0])} {fault[1]}; a payload is {PAYLOAD_RULE}")
+    binary = count_binary(value) if may_hold_binary(packed) else 0
+    if binary > BINARY_LIMIT:
+        raise PayloadNotJson(f"{path} holds {binary} values of bytes, and a payload may hold {BINARY_LIMIT}: join them")
     # Its JSON has to be written only where it may be too long: ``false,`` and ``\\u0001`` are one byte in MessagePack.
-    if _JSON_GROWTH * len(packed) > limit_bytes and (size_bytes := len(_to_json(value))) > limit_bytes:
+    if (
+        _JSON_GROWTH * len(packed) > limit_bytes
+        and (size_bytes := len(_to_json(value)) + MARK_JSON_BYTES * binary) > limit_bytes
+    ):
         raise PayloadTooLarge(
             f"{path} has {size_bytes} bytes as JSON and the limit is {limit_bytes} ({show_bytes(limit_bytes)});"
             " put the data where the recipient can fetch it and send its address"
@@ -154,6 +162,8 @@ def _may_be_wide(packed: bytes) -> bool:
 
 def _may_be_marked(packed: bytes) -> bool:
     """Whether there is anything in MessagePack that looks like a string that begins with U+0000."""
+    if len(packed) < _LONGEST_HEAD:
+        return True
     at = packed.find(b"\x00")
     for _ in range(_LOOKS):
         if at < 0:
@@ -173,8 +183,8 @@ def _is_plain(value: object, packed: bytes) -> bool:
         packed: the same as MessagePack. That its strings are text is proven by that.
     """
     may_be_wide = _may_be_wide(packed)
-    # To look for the escape in JSON is faster than to look at each string.
-    may_be_marked = _may_be_marked(packed) and _is_marked_in(value)
+    # To look for the escape in JSON is faster than to look at each string, but for bytes, which JSON writes anew.
+    may_be_marked = _may_be_marked(packed) and (may_hold_binary(packed) or _is_marked_in(value))
     level: list[Any] = [[value]]
     for _ in range(PAYLOAD_DEPTH_LIMIT + 1):
         below: list[Any] = []
@@ -242,6 +252,8 @@ def _fault(value: object, depth: int) -> tuple[str, str] | None:
         return "", f"is {show_value(value)}, which JavaScript and others read as another number: send it as a string"
     if isinstance(value, float):
         return None if math.isfinite(value) else ("", f"is {float(value)!r}, for which JSON has no word")
+    if isinstance(value, bytes):
+        return None
     inner = _inner(value)
     if inner is None:
         name = type(value).__name__

@@ -26,6 +26,8 @@ _SPELLINGS: dict[type, Callable[[Any], object]] = {
     timedelta: msgspec.to_builtins,
     Decimal: str,
     UUID: str,
+    bytearray: bytes,
+    memoryview: bytes,
 }
 
 

@@ -8,14 +8,18 @@ integer milliseconds since the epoch (``…_at``), spans are seconds (``…_s``)
 number may come as a float (``60000.0``), as Go, Lua and JavaScript send it.
 
 A payload is any JSON value, whatever the serializer: maps with string keys, lists, strings that don't begin with
-U+0000, integers within ±(2^53-1), finite numbers, true, false and null, nested at most 100 deep. Everything else is
-refused with ``trishula.error.payload_not_json`` and the place in it; a larger integer is to be sent as a string,
-because JavaScript and others would read another number. Some things a node doesn't even read; it closes the WebSocket,
-with code 1002 and the reason: keys of maps other than strings (and bytes), tags of CBOR, larger integers in CBOR with
-them, extension types of MessagePack, integers of more than 640 digits, and more values in one frame than half the bytes
-of ``limits.payload`` and 64 for each message of ``limits.batch_messages`` (589,824), each list and map counting as one.
-Of these a quarter (147,456) may be keys, lists and maps, because those take longest to be read; a frame of
-CBOR with a map of indefinite length holds half as many values.
+U+0000, integers within ±(2^53-1), finite numbers, true, false and null, nested at most 100 deep; and bytes, at most
+4,096 values of them. Bytes are bytes in MessagePack and CBOR, and in JSON, as WAMP has it, a string of U+0000 and their
+Base64 (``"\\u0000AAEC"``). A node keeps, digests, searches and shows that string, and hands it out in every serializer,
+unless a session says by ``binary`` in ``attach`` or ``fetch`` that it takes bytes as they are; a signature and a box
+hold the string, too. A node of the release before refuses bytes. Everything else is refused with
+``trishula.error.payload_not_json`` and the place in it; a larger integer is to be sent as a string, because JavaScript
+and others would read another number. Some things a node doesn't even read; it closes the WebSocket, with code 1002 and
+the reason: keys of maps other than strings (and bytes), tags of CBOR, larger integers in CBOR with them, extension
+types of MessagePack, integers of more than 640 digits, and more values in one frame than half the bytes of
+``limits.payload`` and 64 for each message of ``limits.batch_messages`` (589,824), each list and map counting as one. Of
+these a quarter (147,456) may be keys, lists and maps, because those take longest to be read; a frame of CBOR with a map
+of indefinite length holds half as many values.
 A frame holds one message; ``….batched`` subprotocols are not spoken. Before a session has joined, a message is one of
 HELLO, AUTHENTICATE and ABORT, and has at most 16 KiB (else code 1009); afterwards as much as ``attach`` tells.
 
@@ -80,7 +84,7 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     for now, as ``trishula.error.answer_early``: another node may know. If a COMMAND went to two, one after the other,
     the first answer counts. What names no COMMAND that the node knows is mail like any other.
 ``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?, run?, after?, begun?, host?,
-canaries?})`` → ``{node, epoch, high_water, lease_s, limits, epoch_changed?, fallback?}``
+canaries?, binary?})`` → ``{node, epoch, high_water, lease_s, limits, epoch_changed?, fallback?}``
     Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
     for its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
     ``trishula.error.taken_over``. ``capabilities``, of the agent's own session: what it announces; if its ``serve``
@@ -100,7 +104,8 @@ canaries?})`` → ``{node, epoch, high_water, lease_s, limits, epoch_changed?, f
     take a mailbox over from each other, the one that has it after two takeovers within a minute keeps it; the others'
     ``attach`` is refused as ``taken_over``, until nobody has tried for a while. ``canaries``, of the agent's own
     session: the roads by which the client answers canaries (``mailbox.canary``), a list of ``live`` and ``files``;
-    true for ``live`` alone. A node of the release before refuses the key.
+    true for ``live`` alone. ``binary``: true to get bytes in payloads as bytes, in MessagePack and CBOR too. A node of
+    the release before refuses the key.
 ``mailbox.ack([token…])`` → ``[true | false…]``
     ``true``: the message is done (also when it already was). ``false``: no such message in the caller's mailboxes.
     May be repeated: yes.
@@ -115,10 +120,10 @@ canaries?})`` → ``{node, epoch, high_water, lease_s, limits, epoch_changed?, f
     this, with an empty list too, is one behind which a model reads: what is delivered to it and is not surfaced within
     ``delivery.surface_within`` of the node, where that is set, is told as unread. May be repeated: yes. (A node of the
     release before doesn't have it, and answers as to any call that is not allowed.)
-``mailbox.fetch({max?, wait_s?, instance?, epoch?, position?, run?})`` → ``{deliveries, epoch, high_water, pending,
-in_flight, epoch_changed?}``
-    The pull form; ``run`` as in ``attach``. ``pending`` + ``in_flight`` = 0 proves an empty mailbox. May be repeated:
-    yes; each call leases anew.
+``mailbox.fetch({max?, wait_s?, instance?, epoch?, position?, run?, binary?})`` → ``{deliveries, epoch, high_water,
+pending, in_flight, epoch_changed?}``
+    The pull form; ``run`` and ``binary`` as in ``attach``. ``pending`` + ``in_flight`` = 0 proves an empty mailbox. May
+    be repeated: yes; each call leases anew.
     Positions mean nothing under another epoch: whoever says in ``attach`` or ``fetch`` what it last knew (``epoch``,
     and as ``position`` the ``high_water``) is told in ``epoch_changed`` whether the store is another one, new or
     restored from a backup. Tokens of another epoch settle nothing: their acks are answered ``false``.

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from trishula.contract.binary import marked_text
 from trishula.contract.message import Message
 from trishula.errors import FolderUnusable
 from trishula.files.disk import sync
@@ -68,12 +69,13 @@ class Line:
     def encode(self) -> bytes:
         """The line, with its end."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps({**fields, "notes": list(self.notes)}, ensure_ascii=True).encode() + b"\n"
+        fields["notes"] = list(self.notes)
+        return json.dumps(fields, ensure_ascii=True, default=marked_text).encode() + b"\n"
 
 
 def digest_of(message: Message) -> str:
     """What tells one message from another: the SHA-256 of its wire form, keys sorted, in hexadecimal."""
-    text = json.dumps(message.to_wire(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(message.to_wire(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=marked_text)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -48,6 +48,7 @@ from typing import Any
 import msgspec
 
 from trishula.contract.addresses import is_message_id
+from trishula.contract.binary import marked, unmarked
 from trishula.contract.message import SUBJECT_LENGTH, Message, check
 from trishula.contract.payload import INTEGER_LIMIT, pack
 from trishula.contract.texts import is_line, show_value
@@ -134,6 +135,7 @@ def read_map(data: bytes) -> dict[str, Any]:
 
 def to_v1(message: Message, names: Names) -> dict[str, Any]:
     """A message as a v1 map."""
+    message = msgspec.structs.replace(message, payload=marked(message.payload))
     wire = {**message.to_wire(), "accepted_at": message.accepted_at}
     wire = {key: value for key, value in wire.items() if value is not None}
     found = _plainly(wire, names)
@@ -164,6 +166,7 @@ def from_v1(found: Mapping[str, Any], names: Names) -> Message:
     if "from" not in wire:
         raise FileInvalid("from is missing; it must be the sender's name")
     accepted_at = wire.pop("accepted_at", None)
+    wire["payload"] = unmarked(wire.get("payload"))
     try:
         message = check(wire, path="the file")
         pack(message.payload, path="body", limit_bytes=MOST_FILE_BYTES)

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from trishula.cli.words import local_time, plain
 from trishula.contract import uris
+from trishula.contract.binary import marked
 from trishula.contract.encrypted import encrypted_for
 from trishula.contract.message import Message
 from trishula.contract.searched import says
@@ -131,7 +132,8 @@ def words_in(text: str) -> list[str]:
 
 
 def _fits(message: Message, words: Sequence[str]) -> bool:
-    return says(words, msgspec.json.encode(message.payload), subject=message.subject, procedure=message.procedure)
+    payload = msgspec.json.encode(marked(message.payload))
+    return says(words, payload, subject=message.subject, procedure=message.procedure)
 
 
 def found_told(

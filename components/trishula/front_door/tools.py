@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from trishula.consumer.replies import reply_id
 from trishula.contract.addresses import agent_of
+from trishula.contract.binary import unmarked
 from trishula.contract.message import MailType, Message
 from trishula.contract.texts import one_line
 from trishula.errors import ArgumentInvalid, IdReused, InstanceUnknown
@@ -226,8 +227,8 @@ class Tools(LeaseTools, HistoryTools, SearchTools):
             message_id or member.client.new_id(),
             to,
             procedure or ASK_PROCEDURE,
-            [text] if text is not None else list(args or []),
-            {} if text is not None else dict(kwargs or {}),
+            [text] if text is not None else unmarked(list(args or [])),
+            {} if text is not None else unmarked(dict(kwargs or {})),
             priority,
             round(max(expires_s, wait_s) * 1000),
         )
@@ -393,4 +394,5 @@ READS_ONLY = frozenset({"who_am_i", "agents", "read", "status", "why", "leases",
 def _content(text: str | None, data: object) -> object:
     if text is not None and data is not None:
         raise ArgumentInvalid("give text or data, not both")
-    return text if data is None else data
+    # Bytes are written into JSON as WAMP does it.
+    return text if data is None else unmarked(data)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from trishula.contract.addresses import BROADCAST, agent_of, is_capability
+from trishula.contract.binary import marked, unmarked
 from trishula.contract.encrypted import INFO, Box, around, read_box
 from trishula.contract.message import Message
 from trishula.contract.payload import pack
@@ -78,7 +79,7 @@ class Boxes:
                 f"with 'trishula key trust {recipient} KEY', where KEY is what 'trishula key show' prints there"
             )
         packed = pack(wire.get("payload"), path="message.payload", limit_bytes=limit_bytes)
-        plaintext = _to_json(msgspec.msgpack.decode(packed))
+        plaintext = _to_json(marked(msgspec.msgpack.decode(packed)))
         own, aad = self._keys[0], around(wire, wire.get("from") or self._address)
         try:
             theirs = public_of(keys[-1])
@@ -127,7 +128,7 @@ class Boxes:
 
 def _payload_in(plaintext: bytes, sender: str) -> Any:
     try:
-        payload = msgspec.json.decode(plaintext)
+        payload = unmarked(msgspec.json.decode(plaintext))
         # No node could look at it. How long it may be, the box that it came in has shown.
         pack(payload, path="its payload", limit_bytes=sys.maxsize)
     except (ValueError, RecursionError, PayloadNotJson):

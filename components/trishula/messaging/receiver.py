@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trishula.contract.addresses import Address, agent_of
-from trishula.contract.deliveries import Delivery, Fetched, Unreadable, read_deliveries
+from trishula.contract.deliveries import Delivery, Fetched, Unreadable, read_deliveries, with_bytes
 from trishula.contract.encrypted import encrypted_for, no_key_for
 from trishula.contract.message import Message
 from trishula.contract.uris import MAILBOX_CANARY, MAILBOX_FETCH
@@ -61,7 +61,8 @@ class Receiving:
         self._calls = calls
         self._settling = settling
         self._member = member
-        self._tells_run = True
+        # What the node knows of a fetch, as far as we know.
+        self._fetches_with: list[dict[str, Any]] = [{"run": member.run, "binary": True}, {"run": member.run}, {}]
 
     def pushed(self, raw: object = None, more: object = None, *_: object) -> None:
         """An event on the inbox topic: deliveries, or what was cancelled of them."""
@@ -70,7 +71,7 @@ class Receiving:
             self._answer_canary(more)
         deliveries, unreadable = read_deliveries(raw)
         self._refuse(unreadable)
-        self.take(deliveries)
+        self.take(deliveries if self._member.gets_binary else _with_bytes(deliveries))
 
     def take(self, deliveries: list[Delivery]) -> None:
         """Deliveries came, by whichever road."""
@@ -132,15 +133,17 @@ class Receiving:
         member.stays = True
         url = _url_of(member)
         known = member.stores.told(url)
-        try:
-            life = {"run": member.run} if self._tells_run else {}
-            fetched = await self._ask(request, max, wait_s, instance, {**known, **life})
-        except KeyUnknown:
-            # A node of a former release.
-            if not self._tells_run:
-                raise
-            self._tells_run = False
-            fetched = await self._ask(request, max, wait_s, instance, known)
+        while True:
+            told = self._fetches_with[0]
+            try:
+                fetched = await self._ask(request, max, wait_s, instance, {**known, **told})
+                break
+            except KeyUnknown:
+                # A node of a former release.
+                if not told:
+                    raise
+                if told is self._fetches_with[0]:
+                    del self._fetches_with[0]
         if url is None or url != _url_of(member):
             # Another node, or another session: what we said we knew may not have been of its store.
             return msgspec.structs.replace(fetched, epoch_changed=False)
@@ -162,6 +165,8 @@ class Receiving:
         fields: dict[str, Any] = raw if isinstance(raw, dict) else {}
         deliveries, unreadable = read_deliveries(fields.get("deliveries"))
         self._refuse(unreadable)
+        if "binary" not in known:
+            deliveries = _with_bytes(deliveries)
         fetched = msgspec.convert({**fields, "deliveries": []}, Fetched)
         at = None if instance is None else Address(self._member.settings.agent, instance)
         return msgspec.structs.replace(fetched, deliveries=self._verified(deliveries, at))
@@ -187,6 +192,7 @@ class Receiving:
 
     def answer(self, message: Message, signature: str | None) -> Message | None:
         """An answer that the node was asked for; ``None`` if it has no good signature, and must have one."""
+        message = with_bytes(message)
         if self.verifier is None:
             return message
         judged = self.verifier.judged(message, signature)
@@ -206,6 +212,14 @@ def _log_refused(message: Message, reason: str) -> None:
     what = "The %s %s from %s is refused: %s"
     facts = {"message_id": message.id, "peer": message.sender}
     _log.warning(what, message.type, message.id, message.sender, reason, extra=facts)
+
+
+def _with_bytes(deliveries: list[Delivery]) -> list[Delivery]:
+    """As a node of a release before hands them out: with the bytes of payloads marked."""
+    return [
+        one if (message := with_bytes(one.message)) is one.message else msgspec.structs.replace(one, message=message)
+        for one in deliveries
+    ]
 
 
 def _url_of(member: Membership) -> str | None:

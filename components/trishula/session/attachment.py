@@ -12,7 +12,7 @@ from trishula.contract.limits import UNTOLD, NodeLimits
 from trishula.errors import TrishulaError
 from trishula.session.transport import Ending, Link
 
-__all__ = ["Attached", "Attachment", "Observer", "User"]
+__all__ = ["Attached", "Attachment", "Observer", "User", "offers"]
 
 
 class Attached(msgspec.Struct, frozen=True):
@@ -90,3 +90,18 @@ class Observer(Protocol):
 
     def ended(self, error: TrishulaError) -> None:
         """Wrong token, taken over, refused: it is over."""
+
+
+def offers(known: dict[str, Any], life: dict[str, Any], canaries: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a node is told at ``attach`` beside what every node knows, the most first.
+
+    Nodes of former releases refuse what they don't know; without it their answers say enough.
+
+    Args:
+        known: what we know of its store.
+        life: of this process.
+        canaries: by which roads they are answered.
+    """
+    most = {**known, **life, **canaries}
+    found = [{**most, "binary": True}, most, {**known, **life}, known]
+    return [one for place, one in enumerate(found) if one and one not in found[:place]]

@@ -16,6 +16,7 @@ nothing is heard twice.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +30,7 @@ from trishula.errors import BusUnreachable, CapabilityForbidden, KeyUnknown, Tri
 from trishula.runtime.pending import Pending, resolved, start
 from trishula.runtime.surroundings import Surroundings
 from trishula.runtime.waiting import sleep, within
-from trishula.session.attachment import Attached, Attachment, Observer, User
+from trishula.session.attachment import Attached, Attachment, Observer, User, offers
 from trishula.session.begun import Begun
 from trishula.session.heartbeat import Activity, Heartbeat
 from trishula.session.known_epochs import KnownStores
@@ -76,6 +77,7 @@ class Membership:
         self.begun: Begun | None = None
         self.run = around.word(8)
         self.canaries = ["live"]  # the roads by which canaries are answered
+        self.gets_binary = False  # whether the node pushes bytes as they are
         #: Whoever was given tokens by ``fetch`` brings them back some time, and they mean something to one node only.
         self.stays = False
         self._user = user
@@ -230,15 +232,13 @@ class Membership:
         return life
 
     async def _ask_to_attach(self, link: Link, details: dict[str, Any], life: dict[str, Any]) -> object:
-        known = self.stores.told(link.url)
         canaries = {} if self.address.instance else {"canaries": self.canaries}  # a script's reach says nothing
-        # Nodes of former releases refuse what they don't know; without it their answers say enough.
-        offers = [{**known, **life, **canaries}, {**known, **life}, known]
-        for more in (one for place, one in enumerate(offers) if one and one not in offers[:place]):
-            try:
-                return await link.call(MAILBOX_ATTACH, [{**details, **more}], timeout_s=_SET_UP_TIMEOUT_S)
-            except KeyUnknown:
-                pass
+        self.gets_binary = False
+        for more in offers(self.stores.told(link.url), life, canaries):
+            with contextlib.suppress(KeyUnknown):
+                answer = await link.call(MAILBOX_ATTACH, [{**details, **more}], timeout_s=_SET_UP_TIMEOUT_S)
+                self.gets_binary = "binary" in more
+                return answer
         return await link.call(MAILBOX_ATTACH, [details], timeout_s=_SET_UP_TIMEOUT_S)
 
     def _known_again(self, link: Link, answer: object) -> Attached:

@@ -118,6 +118,11 @@ class Consumers:
             self._sessions[before.session].consumes.discard(address)
         return consumer, before
 
+    def takes_binary(self, session: int) -> bool:
+        """Whether a session gets bytes in payloads as they are."""
+        known = self._sessions.get(session)
+        return known is not None and known.binary
+
     def left(self, session: Session) -> None:
         """A session is gone, and consumes nothing any more."""
         for address in session.consumes:

@@ -64,6 +64,7 @@ class Session:
         speaks_for: the addresses of the instances that it speaks for.
         consumes: the addresses whose messages are pushed to it.
         heartbeat_s: how often it beats, as it said when it attached; ``None`` if it said nothing.
+        binary: whether it takes bytes in payloads as they are, as it said when it attached or fetched last.
         skews_ms: its clock minus the node's, as its last beats show; of several sessions of an agent each may be on a
             machine of its own.
     """
@@ -84,6 +85,7 @@ class Session:
     speaks_for: set[str] = field(default_factory=set)
     consumes: set[str] = field(default_factory=set)
     heartbeat_s: float | None = None
+    binary: bool = False
     skews_ms: list[int] = field(default_factory=list)
 
     def advance(self, stage: Stage) -> None:

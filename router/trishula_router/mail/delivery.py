@@ -78,7 +78,7 @@ class Delivery:
         self._consumers = consumers
         self._settlement = settlement
         self._loader = Loader(mailroom, store, settlement, round(policy.backoff.cap_s * 1000), now)
-        self.lender = Lender(mailroom, store, policy.lease_s, clock, now)
+        self.lender = Lender(mailroom, store, policy.lease_s, clock, now, consumers.takes_binary)
         self._outlet = outlet
         self._able = able
         self._handover = handover

@@ -32,6 +32,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from trishula.contract.binary import is_marked_json
 from trishula_router.settings.options import DeliveryPolicy
 from trishula_router.store.messages import Accepted, Draft, Return, StoredMessage, mailbox_of
 
@@ -58,6 +59,7 @@ class Entry:
         position: of its accepted record: its identity.
         arrival: its place in the order in which messages became durable in this node's store.
         wire: the message as it travels, or ``None`` if it must be read from the store first.
+        binary: whether there may be bytes in its payload, which are marked in ``wire``.
         attempts: how often it was delivered.
         failures: how often an attempt failed.
         due_at: not to be delivered before.
@@ -93,6 +95,7 @@ class Entry:
     accepted_at: int = 0
     surfaced_at: int | None = None
     unread_since_s: float | None = None
+    binary: bool = False
 
     @property
     def is_suspect(self) -> bool:
@@ -157,6 +160,7 @@ class Entry:
             by_deadline=draft.by_deadline,
             arrival=accepted.arrival + recipient,
             accepted_at=wire["accepted_at"],
+            binary=is_marked_json(draft.envelope),
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from trishula.contract.binary import is_marked_json
 from trishula_router.mail.conversations import Conversations
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailroom import Mailroom
@@ -107,5 +108,6 @@ def _wire_of(entry: Entry, extract: Extract) -> dict[str, Any] | None:
     if body is None:
         return None
     wire: dict[str, Any] = msgspec.json.decode(body)
+    entry.binary = is_marked_json(body)
     # A dead letter that was replayed has the position of another run.
     return wire if wire.get("id") == entry.id and wire.get("from") == entry.sender else None

@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from trishula.contract.binary import unmarked
 from trishula_router.agents.consumers import Consumer
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
@@ -36,6 +37,7 @@ class Lender:
         lease_s: how long a session has for a message.
         clock: of the leases.
         now: the wall clock in ms, for what is written down.
+        takes_binary: whether a session gets bytes in payloads as they are, and not marked.
 
     Attributes:
         waits: how many seconds after it was accepted each message went out first.
@@ -44,12 +46,21 @@ class Lender:
         repeated: how many messages went out again.
     """
 
-    def __init__(self, mailroom: Mailroom, store: Store, lease_s: float, clock: Clock, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        mailroom: Mailroom,
+        store: Store,
+        lease_s: float,
+        clock: Clock,
+        now: Callable[[], int],
+        takes_binary: Callable[[int], bool],
+    ) -> None:
         self._mailroom = mailroom
         self._store = store
         self._lease_s = lease_s
         self._clock = clock
         self._now = now
+        self._takes_binary = takes_binary
         self.waits = Histogram(SLOW_S)
         self.delays = Spans()
         self.repeated = 0
@@ -70,6 +81,7 @@ class Lender:
             what travels.
         """
         until_s, now = self._clock.seconds() + self._lease_s, self._now()
+        is_native = self._takes_binary(session)
         leases, deliveries, epoch = self._mailroom.leases, [], self._store.epoch
         # Before that instant a message waited for an agent that was away, which says nothing of the node.
         here_since = None if consumer is None else now - round(1000 * (self._clock.seconds() - consumer.since_s))
@@ -86,6 +98,8 @@ class Lender:
             leases[entry.position] = Lease(entry, session, consumer, until_s, run=run)
             token = token_of(entry.position, entry.attempts, epoch)
             message, beside = split_signature(entry.wire or {})
+            if is_native and entry.binary:
+                message = {**message, "payload": unmarked(message["payload"])}
             deliveries.append({"message": message, "attempt": entry.attempts, "token": token, **beside})
             self._mailroom.forget_body(entry)
         if consumer is not None:

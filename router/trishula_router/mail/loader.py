@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 from twisted.internet.defer import Deferred
 
+from trishula.contract.binary import is_marked_json
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailbox import Mailbox
@@ -70,8 +71,10 @@ class Loader:
         entries = self._mailroom.not_withdrawn(entries)
         for entry in entries:
             if entry.wire is None and entry.position in bodies:
+                body = bodies[entry.position]
                 with contextlib.suppress(msgspec.DecodeError):
-                    self._mailroom.keep_body(entry, msgspec.json.decode(bodies[entry.position]))
+                    self._mailroom.keep_body(entry, msgspec.json.decode(body))
+                    entry.binary = is_marked_json(body)
         lost = [entry for entry in entries if entry.wire is None]
         if lost:
             self._settlement.settle_soon(lost, State.DEAD, "its body is missing from the node's store, or damaged")

@@ -59,6 +59,8 @@ _Line = Annotated[
 ]
 _EPOCH_RULE = "the epoch that the node told before, a text of 1 to 64 characters"
 
+_BINARY_RULE = "true or false: whether bytes in payloads come as bytes, or as text: U+0000 and Base64"
+
 
 class _Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     RULES: ClassVar[Mapping[str, str]] = {}
@@ -95,8 +97,10 @@ class AttachOptions(_Options, frozen=True, kw_only=True):
     begun: Annotated[list[tuple[_Word, _Word]], msgspec.Meta(max_length=WINDOW_LIMIT)] = []
     host: _Line | None = None
     canaries: bool | Annotated[list[_Word], msgspec.Meta(max_length=16)] = False
+    binary: bool = False
     RULES: ClassVar[Mapping[str, str]] = {
         "instance": INSTANCE_RULE,
+        "binary": _BINARY_RULE,
         "run": _WORD_RULE + ", which names this run of the client's process",
         "after": _WORD_RULE + ", the run before this one",
         "begun": f"a list of at most {WINDOW_LIMIT} pairs: a sender's address and the id of a message",
@@ -119,6 +123,7 @@ class FetchOptions(_Options, frozen=True, kw_only=True):
     epoch: _Epoch | None = None
     position: Position | None = None
     run: _Word | None = None
+    binary: bool = False
     RULES: ClassVar[Mapping[str, str]] = {
         "max": f"an integer from 1 to {FETCH_LIMIT}",
         "wait_s": f"a number of seconds from 0 to {WAIT_LIMIT_S:g}",
@@ -126,6 +131,7 @@ class FetchOptions(_Options, frozen=True, kw_only=True):
         "epoch": _EPOCH_RULE,
         "position": POSITION_RULE,
         "run": _WORD_RULE + ", which names this run of the client's process",
+        "binary": _BINARY_RULE,
     }
 
 

@@ -121,6 +121,7 @@ class Procedures:
             capabilities=tuple(options.capabilities),
             heartbeat_s=options.heartbeat_s,
         )
+        session.binary = options.binary
         if options.instance is None:
             self._node.canary_rounds.announced(caller.agent, caller.session, options.canaries)
             taken = self._node.neighbourhood.taken_at(address)
@@ -245,6 +246,7 @@ class Procedures:
                 f"the mailbox of {address} is being pushed to a session at the node {elsewhere}; stop that agent, or "
                 "fetch for an instance of your own"
             )
+        self._node.sessions[caller.session].binary = options.binary
         deliveries = await self._node.delivery.fetch(
             address, caller.session, options.max, options.wait_s, options.run, caller.patience
         )
