@@ -205,6 +205,8 @@ async def look() -> dict[str, Any]:
         }
         del bearer["A2A-Version"]
         found["0.3"] = (await http.post(rpc, json=legacy, headers=bearer, timeout=30)).json()
+        # A2A's conformance kit asks with a slash at the end, and follows no redirect.
+        found["0.3 again"] = (await http.post(f"{rpc}/", json=legacy, headers=bearer, timeout=30)).json()
     async with caller("worker", streaming=False) as client:
         skill = message("k", "", metadata={"skill": "add"})
         del skill.parts[:]

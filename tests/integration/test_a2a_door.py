@@ -73,6 +73,7 @@ class Stage:
         self.url = ""
         self._python = python
         self._door: subprocess.Popen[str] | None = None
+        self.doorkeeper = "door"
         self._worker: subprocess.Popen[str] | None = None
         self._envoys: list[subprocess.Popen[str]] = []
         self._errors = (directory / "errors").open("a")
@@ -84,7 +85,7 @@ class Stage:
         command = [str(self._python), "-m", "trishula.cli.main", "a2a", "serve", "--listen", str(port)]
         self._door = subprocess.Popen(
             [*command, "--push-to", "127.0.0.0/8", "--state", str(self.directory / "door")],
-            env=self._around(TRISHULA_TOKEN=self.node.tokens["door"]),
+            env=self._around(TRISHULA_TOKEN=self.node.tokens[self.doorkeeper]),
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
@@ -93,11 +94,13 @@ class Stage:
         self.url = self._door.stdout.readline().strip()
         assert self.url, self.errors()
 
-    def kill_door(self) -> None:
+    def kill_door(self) -> subprocess.Popen[str]:
+        """Kill the door, and open it again; the new one."""
         assert self._door is not None
         self._door.kill()
         self._door.wait()
         self.open_door(int(self.url.rpartition(":")[2]))
+        return self._door
 
     def kill_node(self) -> None:
         port = self.node.port
@@ -325,6 +328,7 @@ def test_the_protocol_is_spoken_and_mistakes_are_sentences(stage: Stage) -> None
         "too large": 413,
     }
     assert found["0.3"]["result"]["status"]["state"] == "completed"
+    assert found["0.3 again"]["result"]["id"] == found["0.3"]["result"]["id"]
     assert found["skill"] == ["COMPLETED", [3.0]]
     assert found["misfit"][0] == "REJECTED"
     assert found["raises"] == ["FAILED", "the disk is full"]
@@ -367,3 +371,12 @@ def test_a_command_to_an_agent_of_a2a_is_one_task_though_its_envoy_is_killed(sta
     in_own_loop(play)
     stage.until(lambda: sorted(one["state"] for one in stage.record()) == ["canceled", "completed", "failed"])
     assert len(stage.log.read_text().splitlines()) == 2
+
+
+def test_a_door_whose_token_is_revoked_ends_with_a_sentence(stage: Stage, node: NodeProcess) -> None:
+    node.token("porter")
+    stage.doorkeeper = "porter"
+    door = stage.kill_door()
+    node.command("token", "revoke", "porter", "--all", "--reason", "retired", "--state", str(node.state_dir))
+    assert door.wait(60) == 4
+    assert "the token of porter is wrong or revoked; make a new one" in stage.errors()

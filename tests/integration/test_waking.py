@@ -180,18 +180,35 @@ def test_why_tells_when_the_woken_model_has_read(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("bench", ["lost"], indirect=True)
-def test_a_token_that_is_revoked_ends_it_with_a_sentence(bench: Bench) -> None:
+def test_a_token_that_is_revoked_ends_what_waits_with_a_sentence(bench: Bench) -> None:
     waker = bench.waker("true")
+    waiting: dict[Path, subprocess.Popen[str]] = {}
+    for command in ("nudge --follow", "watch"):
+        log = bench.path / command.partition(" ")[0]
+        with log.open("w") as said:
+            waiting[log] = subprocess.Popen(
+                [sys.executable, "-m", "trishula.cli.main", *command.split()],
+                stdout=said,
+                stderr=said,
+                env=bench.around(bench.agent),
+                text=True,
+            )
     try:
         bench.send("r1")
         until(bench.woken, "it wakes")
+        for log in waiting:
+            until(log.read_text, f"{log.name} has joined")
         state = str(bench.node.state_dir)
         bench.trishula("dc", "token", "revoke", "lost", "--all", "--reason", "a laptop was lost", "--state", state)
         assert waker.wait(60) == 4
         assert bench.said()[-1]["error"] == "trishula.error.token_invalid"
+        for log, process in waiting.items():
+            assert process.wait(60) == 4, log.name
+            assert "the token of lost is wrong or revoked" in log.read_text(), log.name
     finally:
-        waker.kill()
-        waker.wait()
+        for process in (waker, *waiting.values()):
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("bench", ["last"], indirect=True)

@@ -54,6 +54,8 @@ class Service:
         tasks: all tasks.
         webhooks: notifications.
         callers: who calls.
+        ends: set once no node lets the door in any more, as after its token was revoked: it is of no use from then on.
+        end: why.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Service:
         self.now_ms = around.now_ms
         self._only = frozenset(only)
         self._clock = around.clock
+        self.ends = asyncio.Event()
+        self.end: TrishulaError | None = None
         self._own = Client(settings, instance=around.word(4), around=around)
         self._ledger = Ledger.open(directory)
         try:
@@ -95,7 +99,7 @@ class Service:
         self.tasks.resume()
         self._work(self.webhooks.run())
         # In this order: the callers' own sweep lets those go that the node refuses, and the tasks' sweep asks for them.
-        self._work(repeat(_SWEEP_S, self.tasks.sweep, self.callers.sweep, self._forget))
+        self._work(repeat(_SWEEP_S, self._see_own_end, self.tasks.sweep, self.callers.sweep, self._forget))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -130,6 +134,11 @@ class Service:
         changed = {name: said for name, said in served.items() if said and said != self._agents.get(name)}
         self._ledger.note_capabilities(changed)
         self._agents = {name: said or self._ledger.capabilities(name) for name, said in served.items()}
+
+    async def _see_own_end(self) -> None:
+        if self._own.end is not None:
+            self.end = self._own.end
+            self.ends.set()
 
     def card(self, agent: str, capabilities: tuple[str, ...]) -> AgentCard:
         """The card of an agent, signed."""

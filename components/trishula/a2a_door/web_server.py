@@ -50,6 +50,9 @@ def over_http(
         hosts: what may stand in ``Host``.
         opened: makes the service, in the server's loop.
         bounds: what a client may take.
+
+    Raises:
+        TrishulaError: the node refuses the door itself for good, as after its token was revoked.
     """
     asyncio.run(_serve(listening, hosts, opened, bounds))
 
@@ -64,7 +67,9 @@ async def _serve(listening: socket.socket, hosts: Sequence[str], opened: Callabl
     ]
     app = Starlette(routes=routes, middleware=[Middleware(Gate, caller=service.callers.of, hosts=frozenset(hosts))])
     async with service:
-        await serve(app, listening, bounds, lifespan="off")
+        await serve(app, listening, bounds, lifespan="off", ends=service.ends)
+    if service.end is not None:
+        raise service.end
 
 
 class _Agents:

@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trishula.cli.known import require_agent, require_agent_name
+from trishula.cli.lasting import may_pass
 from trishula.cli.state import State, json_option
 from trishula.cli.words import local_time, plain
 from trishula.contract import uris
-from trishula.errors import NotAllowed
+from trishula.errors import NotAllowed, TrishulaError
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from trishula.sync import Bus
+
 __all__ = ["watch"]
+
+#: How often it is looked whether there will be events, while none come.
+_LOOK_EVERY_S = 2.0
 
 
 @click.command()
@@ -64,7 +70,7 @@ def watch(state: State, limit: int | None, topics: tuple[str, ...]) -> None:
         state.note(f"watching as {bus.address}; Ctrl-C ends it")
         seen = 0
         while limit is None or seen < limit:
-            kind, event = events.get()
+            kind, event = _next(events, bus)
             at = int(time.time() * 1000)
             for one in event if kind == "receipt" and isinstance(event, list) else [event]:
                 seen += 1
@@ -72,6 +78,24 @@ def watch(state: State, limit: int | None, topics: tuple[str, ...]) -> None:
                     state.line({"at": at, "kind": kind, "event": one})
                 else:
                     state.print(_render(at, kind, one))
+
+
+def _next(events: queue.SimpleQueue[tuple[str, Any]], bus: Bus) -> tuple[str, Any]:
+    """Wait for an event.
+
+    Raises:
+        TrishulaError: there will be none any more, as after the token was revoked.
+    """
+    while True:
+        with suppress(queue.Empty):
+            return events.get(timeout=_LOOK_EVERY_S)
+        # Nothing comes without a session either, and a client joins anew by itself: unless it was refused for good.
+        if bus.url is None:
+            try:
+                bus.request(uris.DIRECTORY_GET, bus.address.agent, timeout=_LOOK_EVERY_S)
+            except TrishulaError as error:
+                if not may_pass(error):
+                    raise
 
 
 def _render(at: int, kind: str, event: Any) -> Text:

@@ -56,7 +56,14 @@ class Bounds:
     most_connections: int | None = None
 
 
-async def serve(app: App, listening: socket.socket, bounds: Bounds, lifespan: Literal["on", "off"]) -> None:
+async def serve(
+    app: App,
+    listening: socket.socket,
+    bounds: Bounds,
+    lifespan: Literal["on", "off"],
+    *,
+    ends: asyncio.Event | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
@@ -64,6 +71,7 @@ async def serve(app: App, listening: socket.socket, bounds: Bounds, lifespan: Li
         listening: a socket that listens.
         bounds: what a client may take.
         lifespan: whether the app wants to know of start and end.
+        ends: once it is set, no more is served, as after a signal.
     """
     config = uvicorn.Config(
         app,
@@ -78,7 +86,18 @@ async def serve(app: App, listening: socket.socket, bounds: Bounds, lifespan: Li
         timeout_graceful_shutdown=_LEAVING_S,
         server_header=False,
     )
-    await _Server(config).serve(sockets=[listening])
+    server = _Server(config)
+    leaving = asyncio.create_task(_leave(server, ends))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        leaving.cancel()
+
+
+async def _leave(server: uvicorn.Server, ends: asyncio.Event | None) -> None:
+    if ends is not None:
+        await ends.wait()
+        server.should_exit = True
 
 
 class _Server(uvicorn.Server):

@@ -8,6 +8,7 @@ import time
 
 import click
 
+from trishula.cli.lasting import may_pass
 from trishula.cli.state import State, json_option
 from trishula.contract.uris import MAILBOX_PEEK
 from trishula.errors import TrishulaError
@@ -81,7 +82,9 @@ def _follow(state: State) -> None:
         while True:
             try:
                 page = bus.request(MAILBOX_PEEK, {"max": _LOOKED_AT}, timeout=_POLL_S)
-            except TrishulaError:
+            except TrishulaError as error:
+                if not may_pass(error):
+                    raise
                 # It is back some time.
                 time.sleep(_POLL_S)
                 continue

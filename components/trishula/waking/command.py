@@ -15,10 +15,11 @@ from typing import NoReturn
 
 import click
 
+from trishula.cli.lasting import may_pass
 from trishula.cli.state import State, json_option
 from trishula.cli.values import Duration
 from trishula.cli.words import as_json, plain
-from trishula.errors import BusUnreachable, OutcomeUnknown, StateBusy, StateUnusable, TrishulaError
+from trishula.errors import StateBusy, StateUnusable, TrishulaError
 from trishula.exit_codes import Exit
 from trishula.settings import load
 from trishula.waking.adapters import Adapter, WakeFailed
@@ -234,7 +235,7 @@ class _Waker:
 
     def _away(self, error: TrishulaError) -> None:
         """Say once that nobody answers; what no patience mends is raised."""
-        if not (error.temporary or isinstance(error, BusUnreachable | OutcomeUnknown)):
+        if not may_pass(error):
             raise error
         if not self._is_away:
             self._is_away = True
