@@ -130,6 +130,31 @@ def test_codex_has_its_hooks_in_a_file_of_their_own(project: Path) -> None:
     assert not path.exists()
 
 
+def test_cursor_has_its_hooks_without_groups_under_a_version(project: Path) -> None:
+    path = project / ".cursor" / "hooks.json"
+    path.parent.mkdir()
+    theirs = {"version": 1, "hooks": {"stop": [{"command": "./lint.sh", "loop_limit": 2}]}}
+    path.write_text(json.dumps(theirs))
+    assert setup("cursor") == 0
+    values = json.loads(path.read_text())
+    assert values["version"] == 1
+    assert list(values["hooks"]) == ["stop", "sessionStart", "beforeSubmitPrompt"]
+    assert values["hooks"]["stop"][0] == theirs["hooks"]["stop"][0]  # type: ignore[index]
+    for name, event in (("stop", "stop"), ("sessionStart", "start"), ("beforeSubmitPrompt", "prompt")):
+        own = values["hooks"][name][-1]
+        assert list(own) == ["command"]
+        assert own["command"].endswith(f"--profile scout nudge --for cursor --event {event}")
+    assert setup("cursor", "--check") == 0
+    assert run(["setup", "cursor", "--remove"]) == 0
+    assert json.loads(path.read_text()) == theirs
+    path.unlink()
+    # A file of ours alone names the version, and goes whole.
+    assert setup("cursor") == 0
+    assert json.loads(path.read_text())["version"] == 1
+    assert run(["setup", "cursor", "--remove"]) == 0
+    assert not path.exists()
+
+
 def test_a_file_of_toml_keeps_its_comments(project: Path) -> None:
     path = project.parent / "home" / ".codex" / "config.toml"
     path.parent.mkdir()
@@ -279,11 +304,17 @@ def test_each_client_gets_its_form() -> None:
     shown = json.loads(as_hook("x", "gemini", "prompt"))["hookSpecificOutput"]
     assert shown == {"hookEventName": "BeforeAgent", "additionalContext": "x"}
     assert as_hook("", "gemini", "prompt") == ""
+    assert json.loads(as_hook("x", "cursor", "start")) == {"additional_context": "x"}
+    assert json.loads(as_hook("x", "cursor", "prompt")) == {"continue": True, "additional_context": "x"}
+    assert json.loads(as_hook("x", "cursor", "stop")) == {"followup_message": "x"}
 
 
 def test_a_turn_that_goes_on_because_of_a_hook_may_end() -> None:
     assert is_repeated('{"stop_hook_active": true}')
     assert not is_repeated('{"stop_hook_active": false}')
+    assert is_repeated('{"status": "completed", "loop_count": 1}')
+    assert is_repeated('{"status": "aborted", "loop_count": 0}')
+    assert not is_repeated('{"status": "completed", "loop_count": 0}')
     assert not is_repeated("")
     assert not is_repeated("[]")
 

@@ -62,8 +62,13 @@ class ClientFile:
         """Our hooks, by the client's name for the event."""
         return {}
 
-    def set_hooks(self, entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Put our hooks in, in place of those that we had; with none, take them out."""
+    def set_hooks(self, entries: Mapping[str, Sequence[Mapping[str, Any]]], version: int = 0) -> None:
+        """Put our hooks in, in place of those that we had; with none, take them out.
+
+        Args:
+            entries: by the client's name for the event.
+            version: what the file says its version is, if it is to say one.
+        """
         raise NotImplementedError
 
     def text(self) -> str:
@@ -134,10 +139,12 @@ class JsonFile(ClientFile):
             if isinstance(entries, list) and (own := [one for one in entries if _is_ours(one)])
         }
 
-    def set_hooks(self, entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    def set_hooks(self, entries: Mapping[str, Sequence[Mapping[str, Any]]], version: int = 0) -> None:
         if self.hooks() == entries:
             return
         self._is_changed = True
+        if version and entries:
+            self._values = {"version": version, **self._values}
         table = dict(self._table("hooks"))
         for event in {**table, **entries}:
             before = table.get(event, [])
@@ -151,6 +158,8 @@ class JsonFile(ClientFile):
             else:
                 del table[event]
         self._put("hooks", table)
+        if not entries and self._values == {"version": version}:
+            self._values = {}
 
     def _put(self, key: str, table: dict[str, Any]) -> None:
         if table:
@@ -165,7 +174,9 @@ class JsonFile(ClientFile):
 
 
 def _is_ours(entry: object) -> bool:
-    hooks = entry.get("hooks") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict):
+        return False
+    hooks = entry.get("hooks", [entry])
     if not isinstance(hooks, list) or len(hooks) != 1 or not isinstance(hooks[0], dict):
         return False
     command = hooks[0].get("command")
@@ -215,7 +226,7 @@ class TomlFile(ClientFile):
         lines += [f"{name} = {_in_toml(value)}" for name, value in entry.items()]
         self._own = "\n".join([*lines, *([self._below] if self._below else []), _END, ""])
 
-    def set_hooks(self, entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    def set_hooks(self, entries: Mapping[str, Sequence[Mapping[str, Any]]], version: int = 0) -> None:
         pass
 
     def text(self) -> str:

@@ -70,6 +70,8 @@ class CodingClient:
         hooks: the file of its hooks, if it has some that we set; ``""`` if not.
         events: its name for an event → ours.
         rewakes: its names for the events at which a hook begins that stays in the background and wakes it.
+        version: the version that its file of hooks names, whose hooks then stand in an event's list themselves; 0: it
+            names none, and they stand there in groups.
     """
 
     name: str
@@ -79,6 +81,7 @@ class CodingClient:
     hooks: str = ""
     events: Mapping[str, str] = field(default_factory=dict)
     rewakes: Sequence[str] = ()
+    version: int = 0
 
     def path(self, which: str, project: Path, home: Path) -> Path:
         """Where one of its files is."""
@@ -86,6 +89,8 @@ class CodingClient:
 
     def hook_entries(self, launch: Launch, *, with_rewakes: bool = False) -> dict[str, list[dict[str, Any]]]:
         """Its hooks, by its own names for the events."""
+        if self.version:
+            return {name: [{"command": launch.hook(self.name, event)}] for name, event in self.events.items()}
         found = {
             name: [{"hooks": [{"type": "command", "command": launch.hook(self.name, event)}]}]
             for name, event in self.events.items()
@@ -123,7 +128,13 @@ CLIENTS: Mapping[str, CodingClient] = {
             hooks=".gemini/settings.json",
             events={"SessionStart": "start", "BeforeAgent": "prompt", "AfterAgent": "stop"},
         ),
-        CodingClient("cursor", ".cursor/mcp.json"),
+        CodingClient(
+            "cursor",
+            ".cursor/mcp.json",
+            hooks=".cursor/hooks.json",
+            events={"sessionStart": "start", "beforeSubmitPrompt": "prompt", "stop": "stop"},
+            version=1,
+        ),
         CodingClient("opencode", "opencode.json", key="mcp", entry=_opencode),
     )
 }

@@ -11,6 +11,7 @@ client           before a turn (start, prompt)          at the end of a turn (st
 ``claude-code``  text                                   ``{"decision": "block", "reason": …}``
 ``codex``        text                                   ``{"decision": "block", "reason": …}``
 ``gemini``       ``hookSpecificOutput``                 ``{"decision": "deny", "reason": …}``
+``cursor``       ``{"additional_context": …}``          ``{"followup_message": …}``
 ``text``         text                                   text
 ===============  =====================================  =============================================
 """
@@ -26,9 +27,9 @@ from trishula.front_door.turns import LOW, URGENT
 
 __all__ = ["EVENTS", "FORMS", "Event", "Form", "as_hook", "is_repeated", "pointer"]
 
-Form = Literal["text", "claude-code", "codex", "gemini"]
+Form = Literal["text", "claude-code", "codex", "gemini", "cursor"]
 Event = Literal["start", "prompt", "stop"]
-FORMS: tuple[Form, ...] = ("text", "claude-code", "codex", "gemini")
+FORMS: tuple[Form, ...] = ("text", "claude-code", "codex", "gemini", "cursor")
 EVENTS: tuple[Event, ...] = ("start", "prompt", "stop")
 
 _GEMINI = {"start": "SessionStart", "prompt": "BeforeAgent"}
@@ -62,6 +63,11 @@ def as_hook(text: str, form: Form, event: Event) -> str:
     """The same as a client's hook prints it."""
     if not text or form == "text":
         return text
+    if form == "cursor":
+        if event == "stop":
+            return json.dumps({"followup_message": text})
+        # Of a prompt its documentation names "continue" alone; the client takes the other key too.
+        return json.dumps({**({"continue": True} if event == "prompt" else {}), "additional_context": text})
     if event == "stop":
         return json.dumps({"decision": "deny" if form == "gemini" else "block", "reason": text})
     if form == "gemini":
@@ -70,9 +76,14 @@ def as_hook(text: str, form: Form, event: Event) -> str:
 
 
 def is_repeated(told: str) -> bool:
-    """Whether what a client tells its hook says that the turn goes on because of a hook already: then let it end."""
+    """Whether a client tells its hook that a turn goes on because of a hook already, or was broken off: let it end."""
     try:
         asked = json.loads(told)
     except ValueError:
         return False
-    return isinstance(asked, dict) and asked.get("stop_hook_active") is True
+    if not isinstance(asked, dict):
+        return False
+    # Cursor counts, and says how the turn ended.
+    count = asked.get("loop_count")
+    is_counted = isinstance(count, int) and count > 0
+    return asked.get("stop_hook_active") is True or is_counted or asked.get("status") in ("aborted", "error")

@@ -115,7 +115,7 @@ class _SetUp:
         try:
             servers.set_server(client.key, entry)
             if client.hooks:
-                hooked.set_hooks(hooks)
+                hooked.set_hooks(hooks, client.version)
         except FileRefused as error:
             shown = "" if entry is None else f"\nby hand: {client.key}.{OWN_NAME} = {json.dumps(entry)}"
             raise FileRefused(f"{error.sentence}{shown}") from None
