@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -58,6 +60,8 @@ class Queue:
 
 
 LARGE = LARGE_BYTES + 1
+#: Only a writer that would wait for ever takes so long.
+PATIENCE_S = 20.0
 
 
 def test_a_small_send_goes_ahead_of_large_ones_of_others(subject: InSqlite) -> None:
@@ -116,3 +120,22 @@ def test_what_is_no_send_passes_nothing_and_is_not_passed(subject: InSqlite) -> 
     queue.note(subject.store.at_positions(accepted.positions), "read")
     queue.send("agni", "small")
     assert queue.run() == ["large", "settled", "read", "small"]
+
+
+def test_who_waits_is_told_before_the_log_is_moved(subject: InSqlite) -> None:
+    """To move it takes the disk's time: an fsync or two, once in some hundred transactions."""
+    told = Event()
+    tended: list[bool] = []
+    ground: Any = subject.store._writer._ground
+    tend = ground.tend
+
+    def tend_when_told(connection: sqlite3.Connection, size_bytes: int) -> None:
+        tended.append(told.wait(PATIENCE_S))
+        tend(connection, size_bytes)
+
+    ground.tend = tend_when_told
+    sent = subject.store.append([draft("one", sender="dc", body=b"x")], 100)
+    sent.addCallback(lambda _: told.set())
+    subject.calls.wait(sent)
+    subject.calls.wait(subject.store.append([draft("two", sender="dc", body=b"x")], 100))
+    assert tended[0]

@@ -41,8 +41,11 @@ class Ground(Protocol):
     def check(self) -> None:
         """Before each commit: raise ``StorageFailed`` if what is written would not be there after a restart."""
 
+    def committed(self) -> None:
+        """After each commit, before anybody is told of it."""
+
     def tend(self, connection: sqlite3.Connection, size_bytes: int) -> None:
-        """After each commit; ``size_bytes``: of the bodies that were written."""
+        """After commits, when those who wait for them were told; ``size_bytes``: of the bodies that were written."""
 
     def close(self) -> None:
         """Before the connection is closed."""

@@ -108,6 +108,7 @@ class Upkeep:
         self._seconds = seconds
         self._next_try_s = 0.0
         self._checked_s: float | None = None
+        self._has_written = False
         self._commits = commits
         self._checkpoints = checkpoints
 
@@ -127,12 +128,18 @@ class Upkeep:
         self._whereabouts.check()
         self._checked_s = self._seconds()
 
-    def tend(self, connection: sqlite3.Connection, size_bytes: int) -> None:
-        """Count the commit that was, move the log, and shorten one that readers have kept from being begun anew."""
+    def committed(self) -> None:
+        """Count the commit that was."""
         if self._checked_s is not None:
             # Without it the transaction only read, and nothing was synced.
             self._commits.times.observe(self._seconds() - self._checked_s)
             self._checked_s = None
+            self._has_written = True
+
+    def tend(self, connection: sqlite3.Connection, size_bytes: int) -> None:
+        """Move the log, and shorten one that readers have kept from being begun anew."""
+        if self._has_written:
+            self._has_written = False
             self._checkpoints.wrote(connection, size_bytes)
         if self._log_size() <= self._space.log_most_bytes or self._seconds() < self._next_try_s:
             return

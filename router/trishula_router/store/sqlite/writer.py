@@ -110,6 +110,8 @@ class Writer:
         self._patience_s = math.inf
         self._closing = False
         self._tail_is_known = True
+        # Of the bodies of transactions after which the ground was not seen to; None: there was none.
+        self._untended_bytes: int | None = None
         self._fault: str | None = None
         # By line, of the job that failed last: its number among all that failed in lines, and why. The writer's thread
         # counts, and the reactor's knows up to which number it was told.
@@ -204,9 +206,16 @@ class Writer:
     def _work(self) -> None:
         while (group := self._next_group()) is not None:
             self._call_in_reactor(partial(self._answer, group, self._run(group), self._failures))
+            self._tend()
         if self._ground is not None:
             self._ground.close()
         self._connection.close()
+
+    def _tend(self) -> None:
+        """See to the ground, which may take an fsync or two: who waits for what is committed doesn't wait for that."""
+        size_bytes, self._untended_bytes = self._untended_bytes, None
+        if self._ground is not None and size_bytes is not None:
+            self._ground.tend(self._connection, size_bytes)
 
     def _answer(self, jobs: list[Job], results: list[Any], failures: int) -> None:
         for job, result in zip(jobs, results, strict=True):
@@ -298,7 +307,8 @@ class Writer:
         if self._tail is not None:
             self._tail.commit()
         if self._ground is not None:
-            self._ground.tend(self._connection, sum(job.size_bytes for job in group))
+            self._ground.committed()
+            self._untended_bytes = (self._untended_bytes or 0) + sum(job.size_bytes for job in group)
         return results
 
     def _run_one(self, job: Job) -> Any:
