@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from trishula_router.store.messages import State
 from trishula_router.store.sqlite.dead_letters import keep_ends
 from trishula_router.store.sqlite.reads import settled_by
-from trishula_router.store.sqlite.statements import as_list, insert
+from trishula_router.store.sqlite.statements import as_list, at_positions, insert
 
 __all__ = ["mark_delivered", "mark_settled", "mark_surfaced", "move_instants"]
 
-_SETTLE = "UPDATE message SET state = ?, settled = ? WHERE position IN (SELECT value FROM json_each(?))"
+_SETTLE = "UPDATE message SET state = ?, settled = ? WHERE "
 
 
 def mark_delivered(connection: sqlite3.Connection, deliveries: Sequence[tuple[int, int]], record: int) -> None:
@@ -28,17 +28,14 @@ def mark_delivered(connection: sqlite3.Connection, deliveries: Sequence[tuple[in
     for position, attempt in deliveries:
         by_attempt.setdefault(attempt, []).append(position)
     for attempt, positions in by_attempt.items():
-        listed = as_list(positions)
+        which, listed = at_positions(positions)
         if attempt > 1:
             connection.execute(
                 "INSERT INTO trace SELECT position, delivered FROM message WHERE delivered IS NOT NULL"
-                " AND position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
+                f" AND {which} ON CONFLICT DO NOTHING",
                 (listed,),
             )
-        connection.execute(
-            "UPDATE message SET attempts = ?, delivered = ? WHERE position IN (SELECT value FROM json_each(?))",
-            (attempt, record, listed),
-        )
+        connection.execute(f"UPDATE message SET attempts = ?, delivered = ? WHERE {which}", (attempt, record, listed))
 
 
 def mark_surfaced(
@@ -76,15 +73,15 @@ def mark_settled(connection: sqlite3.Connection, positions: Sequence[int], state
         state: the final one.
         record: the position of the record that will tell of it.
     """
-    listed = as_list(positions)
-    count = connection.execute(f"{_SETTLE} AND state = 0", (state.value, record, listed)).rowcount
+    which, given = at_positions(positions)
+    count = connection.execute(f"{_SETTLE}{which} AND state = 0", (state.value, record, given)).rowcount
     if count < len(positions) and state is State.DONE:
         # What an earlier final state was stays explainable after the work got done all the same.
-        keep_ends(connection, listed)
-        count += connection.execute(f"{_SETTLE} AND state > 1", (state.value, record, listed)).rowcount
+        keep_ends(connection, as_list(positions))
+        count += connection.execute(f"{_SETTLE}{which} AND state > 1", (state.value, record, given)).rowcount
     if count == len(positions):
         return positions
-    return settled_by(connection, record, listed) if count else []
+    return settled_by(connection, record, as_list(positions)) if count else []
 
 
 def move_instants(connection: sqlite3.Connection, by_ms: int, after: int) -> None:

@@ -58,7 +58,8 @@ _UNDER_KEYS = (
     "SELECT m.position FROM json_each(?) AS it JOIN message AS m INDEXED BY message_key"
     " ON m.id = it.value ->> 1 AND m.sender >= it.value ->> 0 AND m.sender < (it.value ->> 0) || '0'"
 )
-
+#: The same of one key, as most calls have: without a list that SQLite has to read.
+_UNDER_KEY = "SELECT position FROM message INDEXED BY message_key WHERE id = ? AND sender >= ? AND sender < ?"
 
 #: What the first columns of a message are; a flipped bit can make something else of a value.
 _TYPES = (int, str, str, str, str, int, int, int, int, int, int, int, int)
@@ -87,7 +88,11 @@ def known_keys(connection: sqlite3.Connection, keys: Sequence[Key]) -> dict[Key,
     What a row doesn't tell, because it was written before it could or is damaged, is read from the body.
     """
     # The index alone: nearly always there is nothing, and no row need be touched for that.
-    rows = connection.execute(_UNDER_KEYS, (as_list(keys),)).fetchall()
+    if len(keys) == 1:
+        agent, message_id = keys[0]
+        rows = connection.execute(_UNDER_KEY, (message_id, agent, f"{agent}0")).fetchall()
+    else:
+        rows = connection.execute(_UNDER_KEYS, (as_list(keys),)).fetchall()
     # A key that comes twice finds its messages twice.
     positions = list({position for (position,) in rows})
     if not positions:

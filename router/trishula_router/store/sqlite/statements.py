@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["as_list", "insert"]
+__all__ = ["as_list", "at_positions", "insert"]
 
 #: Rows a statement: few sizes, because each is a statement that SQLite prepares and keeps.
 _CHUNKS = (64, 16, 4, 1)
@@ -45,3 +45,11 @@ def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[An
 def as_list(values: Iterable[object]) -> str:
     """Values as the JSON list that ``IN (SELECT value FROM json_each(?))`` takes: one step, whatever their number."""
     return msgspec.json.encode(list(values)).decode()
+
+
+def at_positions(positions: Sequence[int]) -> tuple[str, object]:
+    """The condition of a statement on rows at positions, and what it is given: of one, as of most, without a list."""
+    return ("position = ?", positions[0]) if len(positions) == 1 else (_AT_LISTED, as_list(positions))
+
+
+_AT_LISTED = "position IN (SELECT value FROM json_each(?))"
