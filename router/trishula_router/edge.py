@@ -25,7 +25,6 @@ from typing import Any
 
 from autobahn import util
 from autobahn.twisted.wamp import ApplicationSession
-from autobahn.wamp import message
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from autobahn.wamp.types import (
@@ -69,7 +68,7 @@ from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite.opening import open_store
 from trishula_router.upstream.call_answers import as_endpoint, serving, to_wamp
 from trishula_router.upstream.direct_authorizer import Authorize
-from trishula_router.upstream.direct_events import DirectEvents
+from trishula_router.upstream.direct_events import DirectEvents, Event
 from trishula_router.upstream.expulsion import expel
 from trishula_router.upstream.mends import Mends
 from trishula_router.upstream.round_trip import RoundTrip
@@ -113,7 +112,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         self._old_objects = OldObjects()
         self._sweeper = Sweeper(partial(gc.collect, 1), give_back, self._old_objects.rest)
         self._authorizer: Authorize = _deny
-        self._direct_events = DirectEvents(self, message.Event, util.id)
+        self._direct_events = DirectEvents(self, Event, util.id)
         self._mends: Mends | None = None
         self._receipts = ReceiptTopics()
         self._links = PeerLinks()

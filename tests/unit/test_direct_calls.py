@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from tests.conftest import LoggedErrors
-from trishula.contract.uris import MAILBOX_SEND
+from trishula.contract.uris import MAILBOX_ACK, MAILBOX_SEND
 from trishula.errors import MailboxFull, NodeFailed
 from trishula_router.agents.callers import Caller
 from trishula_router.upstream.direct_calls import HELD_AT_BYTES, DirectCalls
@@ -34,7 +35,7 @@ MESSAGE = SimpleNamespace(Call=Call, Result=reply("result"), Error=reply("error"
 class Bench:
     """A router with one procedure of the node's, ``verb``, and a record of what happens."""
 
-    def __init__(self) -> None:
+    def __init__(self, call_later: Any = None) -> None:
         self.sent: list[Any] = []
         self.by_crossbar: list[Any] = []
         self.callers: list[tuple[Caller, tuple[Any, ...], dict[str, Any]]] = []
@@ -49,10 +50,10 @@ class Bench:
         )
         self.session = SimpleNamespace(_session_id=1, _authid="dc", _authrole="agent", _transport=object())
         direct = DirectCalls(
-            {"verb": self._serve, MAILBOX_SEND: self._serve},
+            {"verb": self._serve, MAILBOX_SEND: self._serve, MAILBOX_ACK: self._serve},
             self._is_denied,
             MESSAGE,
-            lambda delay_s, job: self.later.append((delay_s, job)),
+            call_later or (lambda delay_s, job: self.later.append((delay_s, job))),
             self.turns,
         )
         assert direct.install(SimpleNamespace(_router=SimpleNamespace(_dealer=self.dealer, send=self._send)))
@@ -209,19 +210,21 @@ def test_who_is_refused_again_and_again_rests(bench: Bench) -> None:
     assert len(bench.sent) == 1010
 
 
-def test_answers_of_sends_go_out_at_the_end_of_the_turn_behind_what_the_sends_brought_about(bench: Bench) -> None:
-    bench.call(MAILBOX_SEND, 1)
+def test_answers_of_sends_and_acks_go_out_at_the_end_of_the_turn_behind_what_the_sends_brought_about() -> None:
+    clock = Clock()
+    bench = Bench(cast(Any, clock).callLater)
+    bench.call(MAILBOX_ACK, 1)
     bench.call("verb", 2)
+    # As the events of what a send brought about: they are put off when an ack of the same commit was answered.
+    clock.callLater(0, bench.sent.append, ("event", 0))
     bench.call(MAILBOX_SEND, 3)
-    assert bench.sent == [("result", 2, {"args": ["done"]})]
-    ((delay_s, end_turn),) = bench.later
-    assert delay_s == 0
-    end_turn()
-    assert [one[1] for one in bench.sent] == [2, 1, 3]
-    bench.later.clear()
+    assert [one[1] for one in bench.sent] == [2]
+    clock.advance(0)
+    clock.advance(0)
+    assert [one[1] for one in bench.sent] == [2, 0, 1, 3]
     bench.call(MAILBOX_SEND, 4)
-    bench.later[0][1]()
-    assert [one[1] for one in bench.sent] == [2, 1, 3, 4]
+    clock.pump([0, 0])
+    assert [one[1] for one in bench.sent] == [2, 0, 1, 3, 4]
 
 
 def test_a_refused_send_is_answered_at_once(bench: Bench) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.conftest import LoggedErrors
-from trishula_router.upstream.direct_events import DirectEvents
+from trishula_router.upstream.direct_events import DirectEvents, Event
 
 NODE = SimpleNamespace(_session_id=99, _authid="single", _authrole="node")
 
@@ -64,3 +65,18 @@ def test_in_a_crossbar_that_is_not_as_expected_nothing_is_sent(transport: object
     events = DirectEvents(NODE, print, lambda: 1)
     assert not events.install(transport)
     assert not events.send("topic", 1, [])
+
+
+@pytest.mark.parametrize("kind", ["MsgPackSerializer", "JsonSerializer", "CBORSerializer"])
+def test_an_event_travels_as_autobahns_does(kind: str) -> None:
+    # In this order: it has to know by then which framework it runs in.
+    import_module("autobahn.twisted.websocket")
+    serializer = getattr(import_module("autobahn.wamp.serializer"), kind)()
+    autobahns = import_module("autobahn.wamp.message").Event
+    said: dict[str, Any] = {"args": [[{"token": "t", "message": {"payload": "ä"}}]], "publisher": 99}
+    said |= {"publisher_authid": "single", "publisher_authrole": "node"}
+    (came,) = serializer.unserialize(*serializer.serialize(Event(5, 77, **said)))
+    (meant,) = serializer.unserialize(*serializer.serialize(autobahns(5, 77, **said)))
+    assert came == meant
+    assert (came.args, came.publisher_authid) == (said["args"], "single")
+    assert Event.__name__ == autobahns.__name__

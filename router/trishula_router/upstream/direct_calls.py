@@ -6,7 +6,9 @@ Measured on two cores: a beat of an agent took 150 µs of the worker's time that
 its own, sent, pushed and acknowledged, 865 and 730 µs. What is asked, answered and refused is the same.
 
 What a send brings about goes out before its answer does: the recipient waits for the message, and its sender seldom for
-the receipt. So answers of sends wait for the end of the turn, where the events are written, and go out behind them.
+the receipt. So answers of sends wait for the end of the turn, where the events are written, and go out behind them. So
+do answers of acks, for which nobody waits: they come with the same commit, and a recipient that was woken by one would
+have the next message when it is through with it.
 
 The procedures stay registered, and Crossbar's own way stays open: it is taken by calls that our authorizer denies (so
 that Crossbar answers them as ever), and by calls with options that Crossbar carries out itself (a timeout, encrypted
@@ -23,7 +25,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from trishula.contract.uris import MAILBOX_SEND
+from trishula.contract.uris import MAILBOX_ACK, MAILBOX_SEND
 from trishula.errors import NodeFailed, TrishulaError
 from trishula_router.agents.callers import Caller
 from trishula_router.upstream.crossbar_parts import Parts, has
@@ -45,6 +47,9 @@ HELD_AT_BYTES = 512 * 1024
 _SMALL_BYTES = 4096
 
 _CANCELED = "wamp.error.canceled"
+
+#: What is answered at the end of the turn.
+_BEHIND_EVENTS = frozenset({MAILBOX_SEND, MAILBOX_ACK})
 
 
 class DirectCalls:
@@ -166,7 +171,7 @@ class DirectCalls:
             self._turns.refused(agent)
             reply = self._refusal(at[1], error)
         else:
-            if asked.procedure == MAILBOX_SEND:
+            if asked.procedure in _BEHIND_EVENTS:
                 await self._until_end_of_turn()
         if self._close(at) is None:
             return
@@ -180,8 +185,12 @@ class DirectCalls:
     def _until_end_of_turn(self) -> Deferred[None]:
         if self._end_of_turn is None:
             self._end_of_turn = Deferred()
-            self._call_later(0, self._ended_turn)
+            self._call_later(0, self._near_end_of_turn)
         return self._end_of_turn
+
+    def _near_end_of_turn(self) -> None:
+        # Once more, because what was put off in that turn after this, as events are, comes after this.
+        self._call_later(0, self._ended_turn)
 
     def _ended_turn(self) -> None:
         ended, self._end_of_turn = self._end_of_turn, None
