@@ -171,7 +171,7 @@ class Client(Verbs):
         heartbeat_s: float = DEFAULT_HEARTBEAT_S,
         on_cancelled: Callable[[str, str], object] | None = None,
     ) -> Pending[Attached | None]:
-        """Take deliveries: the node pushes up to ``window`` that are not acknowledged.
+        """Take deliveries: the node pushes up to ``window`` that are not acknowledged, a sixteenth only if urgent.
 
         Answers to our own calls are not among them. ``on_delivery`` gets a list and must not raise. It holds for every
         later session as well. Before the first session there is nothing to wait for: the outcome is ``None`` at once.

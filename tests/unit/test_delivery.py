@@ -164,6 +164,26 @@ def test_the_window_is_kept_and_filled_again(rig: Rig, dc: int, agni: int) -> No
     assert rig.ids() == ["m3"]
 
 
+def test_beside_a_backlog_an_urgent_message_finds_a_place_in_the_window(rig: Rig, dc: int, agni: int) -> None:
+    """A window is full all the time then: without a place of its own it would wait until its agent has worked some off."""
+    rig.attach(agni, window=32)
+    rig.send(dc, *to_agni(*(f"m{number}" for number in range(40))))
+    waiting = rig.pushed()
+    assert len(waiting) == 30
+    rig.send(dc, *to_agni("soon", priority=2), *to_agni("now", "now-too", "one-too-many", priority=1))
+    urgent = rig.pushed()
+    assert [one["message"]["id"] for one in urgent] == ["now", "now-too"]
+    # Never more than the window; what it left to the urgent ones is for the urgent ones again.
+    rig.ack(agni, waiting[0]["token"])
+    assert rig.ids() == ["one-too-many"]
+    rig.ack(agni, waiting[1]["token"])
+    assert rig.ids() == []
+    rig.ack(agni, urgent[0]["token"])
+    assert rig.ids() == []
+    rig.ack(agni, urgent[1]["token"], waiting[2]["token"])
+    assert rig.ids() == ["soon", "m30"]
+
+
 def test_the_window_is_free_at_once_and_the_ack_is_answered_when_durable(
     rig: Rig, store: HeldStore, dc: int, agni: int
 ) -> None:

@@ -52,6 +52,16 @@ def test_take_has_room_for_so_many() -> None:
     assert taken(mailbox) == [3]
 
 
+def test_take_leaves_room_to_urgent_ones() -> None:
+    mailbox = filled(entry(1), entry(2), entry(3, 1), entry(4, 2), entry(5))
+    assert [one.position for one in mailbox.take(4, 0, None, 2).ready] == [3, 4]
+    assert [one.position for one in mailbox.take(2, 0, None, 2).ready] == []
+    mailbox.reserve(10)
+    mailbox.add(entry(6, 1))
+    assert [one.position for one in mailbox.take(1, 0, None, 2).ready] == [6]
+    assert taken(mailbox) == [1, 2, 5]
+
+
 def test_take_stops_at_the_limit_of_bytes_and_takes_at_least_one() -> None:
     mailbox = filled(entry(1, size=50), entry(2, size=50), entry(3, size=500), entry(4, size=1))
     assert [one.position for one in mailbox.take(9, 0, 100).ready] == [1, 2]

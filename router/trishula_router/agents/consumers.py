@@ -13,7 +13,11 @@ from trishula.contract.addresses import Address
 from trishula_router.agents.lives import Life
 from trishula_router.agents.sessions import Session, Sessions, Stage
 
-__all__ = ["Consumer", "Consumers"]
+__all__ = ["URGENT_SHARE", "Consumer", "Consumers"]
+
+#: One place of so many in a window is left to urgent messages. Beside a backlog a window is always full: what is urgent
+#: would wait until its agent has worked off a part of what it has.
+URGENT_SHARE = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +52,11 @@ class Consumer:
     def room(self) -> int:
         """How many more it may get."""
         return self.window - self.in_flight - self.coming if self.in_flight_bytes < self.window_bytes else 0
+
+    @property
+    def urgent_room(self) -> int:
+        """How many of :attr:`room` are left to urgent messages."""
+        return self.window // URGENT_SHARE
 
 
 class Consumers:

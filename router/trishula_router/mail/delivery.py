@@ -322,7 +322,8 @@ class Delivery:
     def _pump_to(self, mailbox: Mailbox, consumer: Consumer) -> None:
         if mailbox.address in self._loading or consumer.room <= 0:
             return
-        entries = self._take(mailbox, consumer.room, consumer.window_bytes - consumer.in_flight_bytes)
+        limit_bytes = consumer.window_bytes - consumer.in_flight_bytes
+        entries = self._take(mailbox, consumer.room, limit_bytes, consumer.urgent_room)
         if not entries:
             return
         if all(entry.wire is not None for entry in entries):
@@ -364,8 +365,8 @@ class Delivery:
             self._outlet.push(address, consumer.session, deliveries[start : start + count])
             start += count
 
-    def _take(self, mailbox: Mailbox, room: int, limit_bytes: int | None = None) -> list[Entry]:
-        taken = mailbox.take(room, self._now(), limit_bytes)
+    def _take(self, mailbox: Mailbox, room: int, limit_bytes: int | None = None, urgent_room: int = 0) -> list[Entry]:
+        taken = mailbox.take(room, self._now(), limit_bytes, urgent_room)
         if taken.expired:
             self._settlement.expire_soon(taken.expired)
         return taken.ready

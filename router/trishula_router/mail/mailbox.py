@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from trishula_router.mail.entry import Entry
+from trishula_router.store.messages import URGENT
 
 __all__ = ["BEFORE_ALL", "Mailbox", "Taken"]
 
@@ -106,13 +107,14 @@ class Mailbox:
         self._refill_is_void = True
         return dropped
 
-    def take(self, room: int, now: int, limit_bytes: int | None = None) -> Taken:
+    def take(self, room: int, now: int, limit_bytes: int | None = None, urgent_room: int = 0) -> Taken:
         """The next messages in order; they are in flight from now on.
 
         Args:
             room: how many at most.
             now: ms.
             limit_bytes: how large they may be together; the first one may be larger.
+            urgent_room: how many of ``room`` are left to urgent ones.
         """
         while self._delayed and self._delayed[0][0] <= now:
             heapq.heappush(self._ready, heapq.heappop(self._delayed)[1:])
@@ -126,6 +128,8 @@ class Mailbox:
                 continue
             is_over = entry.expires_at <= now
             if not is_over:
+                if len(taken.ready) >= room - urgent_room and entry.priority > URGENT:
+                    break
                 size_bytes += entry.size_bytes
                 if limit_bytes is not None and size_bytes > limit_bytes and taken.ready:
                     break

@@ -46,7 +46,8 @@ class Candidate:
     def room(self) -> int:
         """How many more it can take."""
         size_bytes = self.consumer.in_flight_bytes + sum(entry.size_bytes for entry in self.share)
-        return self.consumer.room - len(self.share) if size_bytes < self.consumer.window_bytes else 0
+        room = self.consumer.room - self.consumer.urgent_room
+        return room - len(self.share) if size_bytes < self.consumer.window_bytes else 0
 
     @property
     def burden(self) -> tuple[int, float, str]:
