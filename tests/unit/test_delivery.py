@@ -165,7 +165,7 @@ def test_the_window_is_kept_and_filled_again(rig: Rig, dc: int, agni: int) -> No
 
 
 def test_beside_a_backlog_an_urgent_message_finds_a_place_in_the_window(rig: Rig, dc: int, agni: int) -> None:
-    """A window is full all the time then: without a place of its own it would wait until its agent has worked some off."""
+    """A window is full all the time then: without one of its own it would wait until its agent has worked some off."""
     rig.attach(agni, window=32)
     rig.send(dc, *to_agni(*(f"m{number}" for number in range(40))))
     waiting = rig.pushed()

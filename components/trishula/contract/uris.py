@@ -86,11 +86,11 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
 ``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?, run?, after?, begun?, host?,
 canaries?, binary?})`` → ``{node, epoch, high_water, lease_s, limits, epoch_changed?, fallback?}``
     Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
-    for its ack. ``window``: how many may wait for their acks; of each 16 places one is left to messages of priority 1, so
-    that they need not wait behind a backlog. May be repeated: yes; a newer session of the same address takes over and the
-    older one is closed with ``trishula.error.taken_over``. ``capabilities``, of the agent's own session: what it
-    announces; if its ``serve`` grants don't name each, nothing is attached (``trishula.error.capability_forbidden``, for
-    good).
+    for its ack. ``window``: how many may wait for their acks; of each 16 places one is left to messages of priority 1,
+    so that they need not wait behind a backlog. May be repeated: yes; a newer session of the same address takes over
+    and the older one is closed with ``trishula.error.taken_over``. ``capabilities``, of the agent's own session: what
+    it announces; if its ``serve`` grants don't name each, nothing is attached
+    (``trishula.error.capability_forbidden``, for good).
     ``limits``: ``{payload_bytes, batch_messages, ttl_ms, frame_bytes?, attachment_bytes?}``, the most that a message's
     payload may have as JSON, the most messages in one call, the most that ``ttl_ms`` may be (a longer one is refused),
     and the most bytes that one WebSocket message of this session may have: a larger one ends the session, so keep
