@@ -136,6 +136,28 @@ def test_a_broadcast_and_a_message_to_a_capability_are_told_apart(subject: Subje
     assert known(subject, message("c", "capability:other")).earlier == Earlier("STATUS", "capability:deploy", 60)
 
 
+def test_a_broadcast_may_come_recipient_by_recipient(subject: Subject) -> None:
+    def part(to: str, payload: object = None) -> Draft:
+        return msgspec.structs.replace(message(to="broadcast", payload=payload, recipients=(to,)), apart=True)
+
+    first, other, again = append(subject, part("agni"), part("rushabdev"), part("agni"))
+    assert first.positions != other.positions
+    assert again == Accepted(first.positions, True)
+    (third,) = append(subject, part("mac"))
+    assert not third.duplicate
+    assert append(subject, part("rushabdev"), part("mac")) == [
+        Accepted(other.positions, True),
+        Accepted(third.positions, True),
+    ]
+    (refused,) = append(subject, part("agni", "another text"))
+    assert refused.earlier is not None
+    found = subject.do(lambda store: store.with_ids(["m1"]))
+    assert {(one.recipient, one.use) for one in found} == {("agni", 0), ("rushabdev", 0), ("mac", 0)}
+    # Who sends it as a whole repeats what there is.
+    assert append(subject, message(to="broadcast", recipients=("agni", "mac")))[0].duplicate
+    assert is_sound(subject)
+
+
 def test_a_repeat_is_known_when_its_body_is_gone(subject: Subject) -> None:
     (position,) = known(subject, message(payload=1)).positions
     subject.do(lambda store: store.settle([position], State.DONE, None, 200))

@@ -10,6 +10,9 @@ Under one key
   live are not part of it: whoever sends again does so later;
 * anything else is refused: it would be taken for what was sent before, and get lost.
 
+Another cell's broadcast comes recipient by recipient (``Draft.apart``): to a further recipient an equal message is no
+repeat, but a further row of the same use.
+
 Of a message that was accepted before digests were kept, the body is asked, and where that is gone, type and recipient.
 
 An id is **forgotten** when its message was accepted too long ago (``retention.ids``) and can't be delivered any more:
@@ -151,32 +154,35 @@ class Ids:
         self._stored = stored
         self._at = at
         self._ids_since = ids_since
-        self._taken: dict[Key, tuple[Draft, tuple[int, ...]]] = {}
+        self._taken: dict[Key, list[tuple[Draft, tuple[int, ...]]]] = {}
 
     def known(self, key: Key, draft: Draft) -> Accepted | None:
         """What to answer if its id is in use; ``None`` if it is to be stored."""
-        taken = self._taken.get(key)
-        if taken is not None:
-            first, positions = taken
-            if _is_same_draft(first, draft):
+        for first, positions in self._taken.get(key, ()):
+            if not _is_same_draft(first, draft):
+                return Accepted((), False, earlier=_earlier_in_batch(first, self._at))
+            if not draft.apart or first.recipients == draft.recipients:
                 return Accepted(positions, True)
-            return Accepted((), False, earlier=_earlier_in_batch(first, self._at))
         found = self._stored.get(key)
         if not found or not is_known(found, self._ids_since, self._at):
             return None
         same = repeated(found, draft)
         if same:
-            return Accepted(tuple(message.position for message in same), True)
+            here = [message for message in same if message.recipient in draft.recipients] if draft.apart else same
+            return Accepted(tuple(message.position for message in here), True) if here else None
         return Accepted((), False, earlier=earlier(found))
 
-    def use(self, key: Key) -> int:
+    def use(self, key: Key, draft: Draft) -> int:
         """Which use of its id one that is to be stored is."""
         found = self._stored.get(key)
-        return found[0].use + 1 if found else 0
+        if not found:
+            return 0
+        is_further = draft.apart and is_known(found, self._ids_since, self._at) and repeated(found, draft)
+        return found[0].use if is_further else found[0].use + 1
 
     def taken(self, key: Key, draft: Draft, positions: tuple[int, ...]) -> None:
         """It was stored."""
-        self._taken[key] = draft, positions
+        self._taken.setdefault(key, []).append((draft, positions))
 
 
 def _is_same_draft(one: Draft, other: Draft) -> bool:

@@ -83,7 +83,7 @@ class MemoryStore(MemoryCutting):
             if known is not None:
                 accepted.append(known)
                 continue
-            use, positions = ids.use(key), []
+            use, positions = ids.use(key, draft), []
             for recipient in draft.recipients:
                 position = self._record(Kind.ACCEPTED, accepted_facts(draft, recipient, use), at)
                 self._messages[position] = StoredMessage(

@@ -81,6 +81,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         signature: its sender's, as it came; "" if there is none.
         encrypted: whether its payload is for its recipient's eyes alone.
         proof: by what its sender was known, see :class:`~trishula_router.store.facts.AcceptedFacts`.
+        apart: whether its recipients come one by one, as those of a broadcast do that another cell accepted: then the
+            same message to another recipient is no repeat.
     """
 
     sender: str
@@ -96,6 +98,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     signature: str = ""
     encrypted: bool = False
     proof: str = ""
+    apart: bool = False
 
 
 class Earlier(msgspec.Struct, frozen=True, gc=False):

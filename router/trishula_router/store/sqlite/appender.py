@@ -54,7 +54,7 @@ class Appender:
             if known is not None:
                 accepted.append(known)
                 continue
-            use, positions = ids.use(key), []
+            use, positions = ids.use(key, draft), []
             for recipient in draft.recipients:
                 record = extend(at, "accepted", accepted_facts(draft, recipient, use))
                 journal.append(record)
