@@ -13,15 +13,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from trishula.homes import expanded
 from trishula_router.alerts.roads import Roads
 from trishula_router.attachments.files import DIRECTORY, AttachmentFiles
+from trishula_router.cells.acceptance import Acceptance
+from trishula_router.cells.exchange import Ends
+from trishula_router.cells.redis_road import RedisRoad
+from trishula_router.cells.service import Cells, Parts
 from trishula_router.mirroring.mirror import mirrors_of
+from trishula_router.mirroring.target import OwnThread
 from trishula_router.node import Node
 from trishula_router.proxy_workers.workers import ProxyWorkers
 from trishula_router.settings.node_key import KeyUnusable, read_signing_key
 from trishula_router.store.sqlite.objectives_file import ObjectivesFile
 
-__all__ = ["equip"]
+__all__ = ["equip", "join_cells"]
 
 log = Logger()
 
@@ -56,6 +62,14 @@ def equip(node: Node, call_in_reactor: Callable[[Callable[[], None]], None], cro
         workers = ProxyWorkers(config, node.clock)
         workers.begin()
         node.proxy_workers, node.joined_by_proxy = workers.told, workers.joined
+    if config.cells.name:
+        ends = Ends(
+            RedisRoad(config.cells, config.node, config.state_dir),
+            RedisRoad(config.cells, config.node, config.state_dir),
+            OwnThread("cells-write", call_in_reactor),
+            OwnThread("cells-read", call_in_reactor),
+        )
+        join_cells(node, ends)
     node.crossbar_dir = crossbar_dir
     node.archiver.in_thread = _in_thread
     node.attachments.disk.in_thread = _in_thread
@@ -64,6 +78,53 @@ def equip(node: Node, call_in_reactor: Callable[[Callable[[], None]], None], cro
         node.archiver.segments.key = read_signing_key(crossbar_dir)
     except KeyUnusable as error:
         log.warn("what goes into the archive is chained, and not signed: {why}", why=str(error))
+
+
+def join_cells(node: Node, ends: Ends) -> None:
+    """Have a node forward to other cells, and take what they send.
+
+    Args:
+        node: before its start.
+        ends: of the road that joins them.
+    """
+    options = node.config.cells
+    acceptance = Acceptance(
+        node.store,
+        node.mailroom,
+        node.room,
+        node.recipients,
+        node.replies,
+        node.conversations,
+        node.config.limits,
+        ids_since=lambda at: node.timekeeper.earlier(at - node.config.retention.ids_ms),
+        now=node.now,
+    )
+    node.cells = Cells(
+        options.name,
+        node.config.state_dir / expanded(options.key_file),
+        Parts(
+            node.config.node,
+            node.store,
+            node.mailroom,
+            node.delivery,
+            node.settlement,
+            node.endings,
+            node.consumers,
+            node.peering,
+            node.neighbourhood,
+            node.outlet,
+        ),
+        acceptance,
+        ends,
+        epoch=f"{node.config.node}:{node.started_at:x}:{round(node.random() * 2**32):x}",
+        refused=node.refusals.refused,
+        close_session=node.close_session,
+        clock=node.clock,
+        now=node.now,
+        random=node.random,
+        late_s=options.late_s,
+    )
+    node.outlet.heard = node.cells.heard
 
 
 def _in_thread(work: Callable[[], _T]) -> Deferred[_T]:

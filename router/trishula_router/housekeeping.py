@@ -82,6 +82,8 @@ class Housekeeping:
         self.later(FIRST_STEP_S, lambda: run(self._services.recorder.step()))
         for mirror in self._services.mirrors:
             self.every(MIRROR_ROUND_S, mirror.round)
+        if self._services.cells is not None:
+            self.every(TICK_S, self._services.cells.round)
         if self._services.notifier.is_on:
             self.every(ALERT_ROUND_S, self._services.notifier.round)
 
@@ -97,6 +99,8 @@ class Housekeeping:
         self._services.notifier.stop()
         for mirror in self._services.mirrors:
             mirror.stop()
+        if self._services.cells is not None:
+            self._services.cells.stop()
         self._services.token_uses.keep()
         self._services.last_seen.keep(self._services.directory.memory())
         self._services.timekeeper.remember()

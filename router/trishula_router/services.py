@@ -39,6 +39,7 @@ from trishula_router.archiving.archiver import archiver_of
 from trishula_router.attachments.exchange import Exchange
 from trishula_router.attachments.keeping import Keeping
 from trishula_router.background import log_fault
+from trishula_router.cells.service import Cells
 from trishula_router.clocks.clock import Clock
 from trishula_router.clocks.timekeeper import Timekeeper
 from trishula_router.clocks.timeline import Timeline
@@ -58,6 +59,7 @@ from trishula_router.mail.intake import Intake
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.notices import Notices
 from trishula_router.mail.outcomes import Outcomes
+from trishula_router.mail.outlet import Overheard
 from trishula_router.mail.peek import Peeking
 from trishula_router.mail.places import place_of
 from trishula_router.mail.rates import Rates, Refusals
@@ -117,6 +119,7 @@ class Services:
     recorder: Recorder  # likewise
     book_file: BookFile = NoBookFile()  # the edge puts a file here
     mirrors: Sequence[Mirror] = ()  # likewise, what the configuration asks for
+    cells: Cells | None = None  # likewise
     send_alert: Send | None = None  # likewise, sends an alert by a road; without it nobody is told
 
     def __init__(
@@ -137,6 +140,7 @@ class Services:
         self.store = store
         self.principals = principals
         self.router = router
+        self.outlet = outlet = Overheard(router)
         self.clock = clock
         self.now = now
         self.version = version
@@ -201,11 +205,11 @@ class Services:
             clock=clock,
             now=now,
             random=random,
-            tell=router.tell,
+            tell=outlet.tell,
             notices=Notices(config.node, place, config.delivery.default_ttl_ms, self.addressing.reach),
         )
         self.surfacing = Surfacing(
-            self.mailroom, store, config.delivery.surface_within_s, clock=clock, now=now, tell=router.tell
+            self.mailroom, store, config.delivery.surface_within_s, clock=clock, now=now, tell=outlet.tell
         )
         self.endings = Endings(self.mailroom, store, self.settlement, self.recalls, now)
         self.delivery = Delivery(
@@ -214,7 +218,7 @@ class Services:
             self.consumers,
             self.settlement,
             config.delivery,
-            router,
+            outlet,
             able=lambda capability: self.directory.able(capability, self.now()),
             handover=Handover(self.mailroom, store, able_at=lambda it: self.elsewhere.able_at(it), now=now),
             clock=clock,
@@ -225,7 +229,7 @@ class Services:
         inflow = Inflow(
             self.mailroom,
             is_consumed=self.consumers.is_consumed,
-            tell=router.tell,
+            tell=outlet.tell,
             recalls=self.recalls,
             conversations=self.conversations,
             now=now,
@@ -273,17 +277,18 @@ class Services:
         )
         self.listener.agents = self.sharing.receive
         self.serving = Serving(principals, now_s=clock.seconds, refused=self.refusals.refused)
-        replies = Replies(store, self.mailroom.leases, principals.may_serve)
+        self.replies = replies = Replies(store, self.mailroom.leases, principals.may_serve)
         self.outcomes = Outcomes(store, replies)
         self.room = Room(self.mailroom, config.limits)
         self.attachments = Keeping(config.attachments, store, clock, now)
         knows, post = principals.get, router.post
         self.listener.attachments = Exchange(config.node, self.attachments, store, self.peering, knows, post, clock)
+        self.recipients = Recipients(principals, self.addressing.knows_instance, self.addressing.expect)
         self.intake = Intake(
             store,
             self.room,
-            Receipts(config.node, store, self.peering.copies, tell=router.tell, now=now),
-            Recipients(principals, self.addressing.knows_instance, self.addressing.expect),
+            Receipts(config.node, store, self.peering.copies, tell=outlet.tell, now=now),
+            self.recipients,
             config.limits,
             Rates(
                 Rate(config.limits.rate_per_s, config.limits.burst),
@@ -334,6 +339,7 @@ class Services:
             ahead_ms=self.peering.clocks.ahead_ms,
             warning=self.neighbourhood.warning,
             unread=self.surfacing.warning,
+            remark=lambda position, address: None if self.cells is None else self.cells.remark(position, address),
             archived_in=self.archiver.segments.name_of,
             archive=self.archiver.segments.archive,
             in_thread=lambda work: self.archiver.in_thread(work),

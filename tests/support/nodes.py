@@ -21,6 +21,7 @@ from trishula_router.clocks.timeline import Timeline
 from trishula_router.mail.outlet import News
 from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE, OPERATOR_ROLE
+from trishula_router.settings.cells import CellOptions
 from trishula_router.settings.limits import Limits
 from trishula_router.settings.options import AgentsPolicy, DeliveryPolicy, NodeConfig, PresencePolicy
 from trishula_router.store.interface import Store
@@ -111,6 +112,7 @@ class Rig:
         ahead_ms: how far its wall clock is ahead of the true one.
         timeline: whose clock the node has; without one that never steps.
         shares: whether it shares its agents with its peers.
+        cells: by which it would join other cells; what joins it is the caller's to give.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Rig:
         ahead_ms: int = 0,
         timeline: Timeline | None = None,
         shares: bool = False,
+        cells: CellOptions | None = None,
     ) -> None:
         self.clock = clock
         self.ahead_ms = ahead_ms
@@ -140,7 +143,15 @@ class Rig:
                 known.update(records)
         timers: Any = clock  # mypy can't read the interfaces of zope
         config = NodeConfig(
-            name, directory, self.agents_file, limits, policy, PRESENCE, peers=peers, agents=AgentsPolicy(shares)
+            name,
+            directory,
+            self.agents_file,
+            limits,
+            policy,
+            PRESENCE,
+            peers=peers,
+            agents=AgentsPolicy(shares),
+            cells=cells or CellOptions(),
         )
         self.node = Node(
             config,

@@ -119,6 +119,7 @@ def test_why_says_by_which_key_a_message_is_signed() -> None:
     [
         ("m", {"proof": "token 9f86d081"}, "agni verified dc by its token 9f86d081"),
         ("m", {"proof": "key 3b6a27bc"}, "agni verified dc by its key 3b6a27bc"),
+        ("m", {"proof": "cell north"}, "agni has it from the cell north, which verified dc"),
         ("m", {}, "nothing on record says by what agni verified dc: a release before this one accepted it"),
         ("node:agni:e:1:dead", {}, "said by agni itself, for dc"),
     ],

@@ -72,6 +72,7 @@ def test_each_option_is_in_the_reference_with_its_default() -> None:
         "agents",
         "mirror",
         "attachments",
+        "cells",
     )
     for section in (None, *sections):
         wrong: dict[str, object] = {"no_such": 1} if section is None else {section: {"no_such": 1}}
@@ -242,7 +243,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         "extra.presence is []; it must be a map",
         'extra.colour is "blue"; it is an unknown key; the known keys are node, state, agents_file, limits, delivery, '
         "presence, retention, peers, trusted_network, proxies, alerts, objectives, agents, mirror, attachments, "
-        "proxy_workers",
+        "proxy_workers, cells",
     ]
 
 

@@ -146,6 +146,7 @@ FLOORS = (
     "trishula_router.peers",
     "trishula_router.mail",
     "trishula_router.mirroring",
+    "trishula_router.cells",
     "trishula_router.store.sqlite",
     "trishula_router.upstream",
     "trishula_router.proxy_workers",

@@ -168,6 +168,8 @@ def _verified(life: dict[str, Any]) -> str | None:
         return f"said by {node} itself, for {sender}"
     if not event.get("proof"):
         return f"nothing on record says by what {node} verified {sender}: a release before this one accepted it"
+    if str(event["proof"]).startswith("cell "):
+        return f"{node} has it from the {plain(event['proof'])}, which verified {sender}"
     return f"{node} verified {sender} by its {plain(event['proof'])}"
 
 

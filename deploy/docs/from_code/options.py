@@ -14,6 +14,7 @@ from deploy.docs.from_code.rst import dedented, escaped, list_table
 
 from trishula_router.settings.alerts import AlertOptions
 from trishula_router.settings.attachments import AttachmentOptions
+from trishula_router.settings.cells import CellOptions
 from trishula_router.settings.faults import MISSING, Asked
 from trishula_router.settings.limits import Limits
 from trishula_router.settings.mirror import MirrorOptions
@@ -40,6 +41,7 @@ _HOLDERS: dict[str, type] = {
     "agents": AgentsPolicy,
     "mirror": MirrorOptions,
     "attachments": AttachmentOptions,
+    "cells": CellOptions,
 }
 
 

@@ -71,6 +71,8 @@ class Consumers:
         self._sessions = sessions
         self._window_bytes = window_bytes
         self._consumers: dict[str, Consumer] = {}
+        #: Another one whenever somebody came or went.
+        self.version = 0
 
     def addresses(self) -> list[str]:
         """The addresses whose messages are pushed to some session."""
@@ -120,6 +122,7 @@ class Consumers:
             address, session, window, self._window_bytes, capabilities=capabilities, life=life, since_s=now_s
         )
         self._consumers[address] = consumer
+        self.version += 1
         newer = self._sessions[session]
         newer.advance(Stage.ATTACHED)
         newer.consumes.add(address)
@@ -134,5 +137,6 @@ class Consumers:
 
     def left(self, session: Session) -> None:
         """A session is gone, and consumes nothing any more."""
+        self.version += bool(session.consumes)
         for address in session.consumes:
             del self._consumers[address]

@@ -30,6 +30,7 @@ from trishula_router.commands.state_dir import (
     state_holder,
 )
 from trishula_router.commands.status_words import (
+    cell_lines,
     fallback_lines,
     grant_lines,
     link_lines,
@@ -243,8 +244,9 @@ def _show_status(known: dict[str, Any]) -> None:
             f"{count} {what.replace('_', ' ')}" for what, count in known.get("refused", {}).items() if count
         ]:
             _say(f"  refused, because there were enough: {', '.join(refused)}")
-        for line in (*fallback_lines(known), *store_lines(known), *mirror_lines(known), *grant_lines(known)):
-            _say(f"  {line}")
+        for lines_of in (fallback_lines, store_lines, mirror_lines, cell_lines, grant_lines):
+            for line in lines_of(known):
+                _say(f"  {line}")
         for peer in known.get("peers", ()):
             _say(f"  peer {peer_line(peer)}")
             for line in link_lines(peer):

@@ -11,7 +11,7 @@ from typing import Any
 from trishula.cli.words import local_time, plain
 from trishula.contract.units import show_bytes, show_duration
 
-__all__ = ["fallback_lines", "grant_lines", "link_lines", "mirror_lines", "peer_line", "store_lines"]
+__all__ = ["cell_lines", "fallback_lines", "grant_lines", "link_lines", "mirror_lines", "peer_line", "store_lines"]
 
 
 def peer_line(peer: dict[str, Any]) -> str:
@@ -69,6 +69,19 @@ def grant_lines(known: dict[str, Any]) -> list[str]:
         reason = "" if one["reason"] is None else f": {plain(one['reason'])}"
         lines.append(f"{plain(one['agent'])} may {plain(one['act'])} {plain(one['grant'])}{until}{reason}")
     return lines
+
+
+def cell_lines(known: dict[str, Any]) -> list[str]:
+    """How the node is joined with other cells; nothing of a node that is not, or doesn't know of any."""
+    one = known.get("cells")
+    if not one:
+        return []
+    line = f"cell {plain(one['cell'])}, joined by {plain(one['where'])}"
+    line += "" if one["leads"] else ", its linked node forwards and reads"
+    line += f": {one['out_messages']} messages are out at other cells, {one['waiting_messages']} wait to get there"
+    if one["waiting_messages"]:
+        line += f", the first for {show_duration(one['waiting_s'])}"
+    return [f"{line}; {plain(one['fault'])}" if one.get("fault") else line]
 
 
 def mirror_lines(known: dict[str, Any]) -> list[str]:

@@ -40,6 +40,8 @@ _SECOND = "doubles every event"
 _KEY = "know the key"
 #: A mirror that lags so much is worth a word, though it goes on.
 _MIRROR_LATE_S = 300.0
+#: A cell reads its own canary every 5 s.
+_CANARY_LATE_S = 60.0
 #: A link whose trouble is so old has none.
 _RECENT_S = 60.0
 
@@ -47,7 +49,13 @@ _RECENT_S = 60.0
 def check_status(status: Status) -> list[Finding]:
     """What one node tells: its store, its mirrors, its agents' file, its clock, and each of its peers."""
     name = one_line(str(status.get("node")))
-    found = [*_store(name, status), *_mirrors(name, status), *_agents(name, status), *_clock(name, status)]
+    found = [
+        *_store(name, status),
+        *_mirrors(name, status),
+        *_cells(name, status),
+        *_agents(name, status),
+        *_clock(name, status),
+    ]
     for peer in status.get("peers", ()):
         found += _peer(name, status, peer)
     return found
@@ -90,6 +98,30 @@ def _mirrors(name: str, status: Status) -> Iterator[Finding]:
             yield warning(check, f"{told}, the oldest of {age} ago", "it catches up, if records come no faster")
         else:
             yield ok(check, f"{where} has the journal up to {one.get('sequence')}")
+
+
+def _cells(name: str, status: Status) -> Iterator[Finding]:
+    one = status.get("cells")
+    if not one:
+        return
+    check, where = f"node {name}: cells", one_line(str(one.get("where")))
+    waiting = f"{one.get('waiting_messages')} messages wait for their cells"
+    if one.get("fault"):
+        yield warning(check, f"{waiting}: {one_line(str(one['fault']))}", "nothing is lost; mend that")
+    elif (one.get("canary_s") or 0.0) >= _CANARY_LATE_S:
+        age = show_duration(one["canary_s"])
+        yield warning(
+            check, f"what it puts on its own stream at {where} has not come back for {age}", "look at its log"
+        )
+    elif one.get("refused_entries"):
+        count = one["refused_entries"]
+        yield warning(
+            check,
+            f"{count} entries or homes at {where} have no good seal",
+            "have all cells use the same cells.key_file; or else somebody who is no cell writes to that Redis",
+        )
+    else:
+        yield ok(check, f"the cell {one_line(str(one.get('cell')))} is joined by {where}; {waiting}")
 
 
 def _agents(name: str, status: Status) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from typing import Any
 from trishula_router.health import checks
 from trishula_router.health.behind import Behind
 from trishula_router.health.canary import Canaries
+from trishula_router.health.cells_check import cells_check
 from trishula_router.health.growth import SAMPLE_S, Growth
 from trishula_router.health.lane import ThroughRouter
 from trishula_router.health.mirror_check import mirror_check
@@ -84,6 +85,8 @@ class Readiness:
         yield checks.canary_check(self.canaries.trial, self.canaries.proof, now_s)
         if node.mirrors:
             yield mirror_check([mirror.told() for mirror in node.mirrors], node.config.mirror.lag_s)
+        if node.cells is not None:
+            yield cells_check(node.cells.told(), node.cells.late_s)
 
     def _look(self) -> None:
         now_s = self._node.clock.seconds()

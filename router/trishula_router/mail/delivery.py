@@ -77,7 +77,7 @@ class Delivery:
         self._mailroom = mailroom
         self._consumers = consumers
         self._settlement = settlement
-        self._loader = Loader(mailroom, store, settlement, round(policy.backoff.cap_s * 1000), now)
+        self.loader = Loader(mailroom, store, settlement, round(policy.backoff.cap_s * 1000), now)
         self.lender = Lender(mailroom, store, policy.lease_s, clock, now, consumers.takes_binary)
         self._outlet = outlet
         self._able = able
@@ -85,6 +85,8 @@ class Delivery:
         self._clock = clock
         self._now = now
         self.fetches = Fetches()
+        #: Takes an address that nobody here consumes: its agent may be at another cell.
+        self.onward: Callable[[str], None] = lambda address: None
         # Addresses for which bodies are being read. Nothing further is pushed there until they are, to whomever: a
         # newer session that takes over in the meantime would get the later messages first.
         self._loading: set[str] = set()
@@ -190,12 +192,12 @@ class Delivery:
             return []
         mailbox = self._mailroom.mailbox(fetch.address)
         while mailbox.wants_refill:
-            await self._loader.refill(mailbox)
+            await self.loader.refill(mailbox)
         if self._held_back:
             # Since then.
             return []
         # The answer is one WebSocket message: over the client's limit it would end its session, again and again.
-        entries = await self._loader.with_bodies(self._take(mailbox, fetch.room, ROOM_BYTES))
+        entries = await self.loader.with_bodies(self._take(mailbox, fetch.room, ROOM_BYTES))
         fitting = 0 if fetch.gone else next(iter(_parcels(entries)), 0)
         if fitting < len(entries):
             self._mailroom.put_back(entries[fitting:], 0)
@@ -241,6 +243,7 @@ class Delivery:
             return
         consumer, is_awaited = self._consumers.get(address), self.fetches.is_awaited(address)
         if consumer is None and not is_awaited:
+            self.onward(address)
             return
         mailbox = self._mailroom.mailbox(address)
         if consumer is not None:
@@ -283,7 +286,7 @@ class Delivery:
 
     async def _load_and_share_out(self, mailbox: Mailbox, entries: list[Entry]) -> None:
         try:
-            loaded = await self._loader.with_bodies(entries)
+            loaded = await self.loader.with_bodies(entries)
         finally:
             self._loading.discard(mailbox.address)
         self._share_out(mailbox.address, loaded)
@@ -335,7 +338,7 @@ class Delivery:
     async def _load_and_push(self, mailbox: Mailbox, consumer: Consumer, entries: list[Entry]) -> None:
         consumer.coming += len(entries)
         try:
-            loaded = await self._loader.with_bodies(entries)
+            loaded = await self.loader.with_bodies(entries)
         finally:
             self._loading.discard(mailbox.address)
             consumer.coming -= len(entries)
@@ -380,12 +383,12 @@ class Delivery:
         return deliveries
 
     def _refill_soon(self, mailbox: Mailbox) -> None:
-        if mailbox.wants_refill and not self._loader.is_refilling(mailbox.address):
+        if mailbox.wants_refill and not self.loader.is_refilling(mailbox.address):
             run(self._refill_and_pump(mailbox))
 
     async def _refill_and_pump(self, mailbox: Mailbox) -> None:
         try:
-            await self._loader.refill(mailbox)
+            await self.loader.refill(mailbox)
         except (StorageFull, StorageFailed):
             self._mailroom.pause(mailbox.address, self._now() + STORE_RETRY_MS)
             raise

@@ -44,6 +44,14 @@ class Fetches:
         self._of_session: dict[int, set[Fetch]] = {}
         self._of_agent: Counter[str] = Counter()
         self._waiting: dict[str, list[Fetch]] = {}
+        # By session that is there: the addresses that it has fetched from.
+        self._fetched: dict[int, set[str]] = {}
+        #: Another one whenever these are others.
+        self.version = 0
+
+    def fetchers(self) -> dict[str, int]:
+        """The addresses that somebody who is there has fetched from, and a session that did."""
+        return {address: session for session, those in self._fetched.items() for address in those}
 
     def of_session(self, session: int) -> int:
         """How many of a session are under way."""
@@ -69,6 +77,10 @@ class Fetches:
         """A fetch is under way from now on."""
         self._of_session.setdefault(fetch.session, set()).add(fetch)
         self._of_agent[agent_of(fetch.address)] += 1
+        fetched = self._fetched.setdefault(fetch.session, set())
+        if fetch.address not in fetched:
+            fetched.add(fetch.address)
+            self.version += 1
 
     def end(self, fetch: Fetch) -> None:
         """It is answered."""
@@ -100,6 +112,7 @@ class Fetches:
 
     def left(self, session: int) -> None:
         """A session is gone: what it waited for doesn't come."""
+        self.version += self._fetched.pop(session, None) is not None
         for fetch in tuple(self._of_session.get(session, ())):
             self.give_up(fetch)
 

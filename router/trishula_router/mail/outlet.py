@@ -5,13 +5,13 @@ Deliveries, recalls and canaries go to consumers, and news to senders that liste
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from trishula.contract.addresses import Address
 
-__all__ = ["News", "Outlet"]
+__all__ = ["News", "Outlet", "Overheard"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +38,26 @@ class Outlet(Protocol):
 
     def tell(self, news: Iterable[News]) -> None:
         """Tell senders, if they listen."""
+
+
+class Overheard:
+    """An outlet of which somebody hears what senders are told, also those that don't listen.
+
+    Args:
+        outlet: where all goes.
+
+    Attributes:
+        heard: takes the news too; ``None`` if nobody wants them.
+    """
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self.heard: Callable[[Iterable[News]], None] | None = None
+        self.push, self.inform = outlet.push, outlet.inform
+
+    def tell(self, news: Iterable[News]) -> None:
+        """See :class:`Outlet`."""
+        if self.heard is not None:
+            news = list(news)
+            self.heard(news)
+        self._outlet.tell(news)

@@ -227,6 +227,18 @@ def _all() -> Iterator[Family]:
         ("trishula_mirror_errors_total", "counter", "How often what a mirror is written to did not take it."),
     ):
         yield Family(name, kind, f"{text} By target: redis, file.", ("target",))
+    # -- cells
+    for name, kind, text in (
+        ("trishula_cells_waiting_messages", "gauge", "Messages that are not known to have reached their cells."),
+        ("trishula_cells_waiting_seconds", "gauge", "For how long the first of those has waited; 0 if there is none."),
+        ("trishula_cells_out_messages", "gauge", "Messages that are at other cells and have not ended."),
+        ("trishula_cells_resent_total", "counter", "How often a message was sent to its cell again."),
+        ("trishula_cells_accepted_total", "counter", "Messages that other cells sent and this one accepted."),
+        ("trishula_cells_refused_entries_total", "counter", "Entries and homes in Redis that no cell has sealed."),
+        ("trishula_cells_errors_total", "counter", "How often Redis did not do what cells asked of it."),
+        ("trishula_cells_canary_seconds", "gauge", "How old the newest entry for itself is that the cell read back."),
+    ):
+        yield Family(name, kind, text)
     # -- peers
     yield Family("trishula_peer_info", "gauge", "Always 1; which version a peer says it runs.", ("peer", "version"))
     yield Family("trishula_peer_up", "gauge", "1 if the peer is in reach, else 0.", ("peer",))

@@ -28,6 +28,7 @@ def read(node: Node) -> Iterator[Sample]:
     yield from _of_sessions(node)
     yield from _of_store(node)
     yield from _of_mirrors(node)
+    yield from _of_cells(node)
     yield from _of_peers(node)
     yield from _of_canaries(node)
 
@@ -115,6 +116,21 @@ def _of_mirrors(node: Node) -> Iterator[Sample]:
         yield "trishula_mirror_lag_records", (name,), lag.records
         yield "trishula_mirror_lag_seconds", (name,), lag.s
         yield "trishula_mirror_errors_total", (name,), mirror.errors
+
+
+def _of_cells(node: Node) -> Iterator[Sample]:
+    if node.cells is None:
+        return
+    told = node.cells.told()
+    yield "trishula_cells_waiting_messages", (), told["waiting_messages"]
+    yield "trishula_cells_waiting_seconds", (), told["waiting_s"]
+    yield "trishula_cells_out_messages", (), told["out_messages"]
+    yield "trishula_cells_resent_total", (), told["resent"]
+    yield "trishula_cells_accepted_total", (), told["accepted"]
+    yield "trishula_cells_refused_entries_total", (), told["refused_entries"]
+    yield "trishula_cells_errors_total", (), told["errors"]
+    if told["canary_s"] is not None:
+        yield "trishula_cells_canary_seconds", (), told["canary_s"]
 
 
 def _of_peers(node: Node) -> Iterator[Sample]:

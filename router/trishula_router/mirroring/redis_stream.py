@@ -15,13 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trishula.contract.texts import one_line
-from trishula.homes import expanded
 from trishula_router.mirroring.pages import Entry
 from trishula_router.mirroring.place import Has, Place
 from trishula_router.mirroring.target import TargetFailed
-from trishula_router.settings.alerts import SecretMissing, read_secret
-from trishula_router.settings.mirror import INSTALL_REDIS, MirrorOptions
+from trishula_router.redis_client import connect, sentence_of
+from trishula_router.settings.mirror import MirrorOptions
 
 if TYPE_CHECKING:
     import redis
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["TIMEOUT_S", "RedisStream"]
 
 TIMEOUT_S = 5.0
-_SHOWN = 200
 #: In what Redis answers to an id that is not greater than the last one.
 _NOT_GREATER = "equal or smaller"
 
@@ -41,7 +38,7 @@ class RedisStream:
         options: with ``redis``.
         node: the node's name.
         base: the state directory, where relative paths start.
-        connect: makes a client, which tests replace.
+        made: makes a client, which tests replace.
     """
 
     name = "redis"
@@ -51,13 +48,13 @@ class RedisStream:
         options: MirrorOptions,
         node: str,
         base: Path,
-        connect: Callable[[], redis.Redis] | None = None,
+        made: Callable[[], redis.Redis] | None = None,
     ) -> None:
         self._options = options
         self._base = base
         self._address = options.redis_address
         self._stream = options.stream or f"trishula:audit:{node}"
-        self._make = self._new_client if connect is None else connect
+        self._make = self._new_client if made is None else made
         self._client: redis.Redis | None = None
         self._expected: Has | None = None
 
@@ -138,30 +135,8 @@ class RedisStream:
         return self._client
 
     def _new_client(self) -> redis.Redis:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        options, address = self._options, self._address
-        password = read_secret(options.redis_password, self._base) if options.redis_password else None
-        more: dict[str, Any] = {}
-        if address.has_tls:
-            more = {"ssl": True, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
-            if options.redis_ca:
-                more["ssl_ca_certs"] = str(self._base / expanded(options.redis_ca))
-        # The mirror has pauses of its own: tries in here would only keep what is wrong from being told.
-        return redis.Redis(
-            host=address.host,
-            port=address.port,
-            db=address.database,
-            username=address.user or None,
-            password=password,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            single_connection_client=False,
-            **more,
-        )
+        options = self._options
+        return connect(self._address, options.redis_password, options.redis_ca, self._base, timeout_s=TIMEOUT_S)
 
     def _told(self) -> contextlib.AbstractContextManager[None]:
         return _Told(self._close)
@@ -183,30 +158,5 @@ class _Told(contextlib.AbstractContextManager[None]):
         if error is None or isinstance(error, TargetFailed):
             return
         self._close()
-        if isinstance(error, ModuleNotFoundError):
-            raise TargetFailed(f"the library for Redis is not installed: {INSTALL_REDIS}") from None
-        if isinstance(error, SecretMissing):
-            raise TargetFailed(f"mirror.redis_password: {error}") from None
-        if isinstance(error, Exception) and _is_redis(error):
-            raise TargetFailed(_sentence(error)) from None
-
-
-def _is_redis(error: Exception) -> bool:
-    import redis
-
-    return isinstance(error, redis.RedisError | OSError | UnicodeError | ValueError)
-
-
-def _sentence(error: Exception) -> str:
-    import redis
-
-    if isinstance(error, redis.TimeoutError | TimeoutError):
-        return f"Redis did not answer within {TIMEOUT_S:g} s"
-    if isinstance(error, UnicodeError):
-        # Its text may hold what it is about.
-        return "the password holds characters that can't be sent"
-    if isinstance(error, redis.AuthenticationError):
-        return f"Redis refuses the login ({one_line(str(error))[:_SHOWN]}); look at mirror.redis_password"
-    if isinstance(error, redis.ConnectionError | OSError):
-        return f"Redis can't be reached: {one_line(str(error))[:_SHOWN]}"
-    return f"Redis answered: {one_line(str(error))[:_SHOWN]}"
+        if isinstance(error, Exception) and (why := sentence_of(error, "mirror.redis_password", TIMEOUT_S)) is not None:
+            raise TargetFailed(why) from None

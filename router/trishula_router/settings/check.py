@@ -207,10 +207,10 @@ class _Check:
         except ConfigError as error:
             self.faults.extend(error.faults)
             return
-        redis = self._options.mirror.redis
-        if redis and importlib.util.find_spec("redis") is None:
-            rule = f"it must be empty, or the library for Redis must be installed here: {INSTALL_REDIS}"
-            self.faults.append(Fault(f"{path}.extra.mirror.redis", redis, rule))
+        for key, redis in (("mirror", self._options.mirror.redis), ("cells", self._options.cells.redis)):
+            if redis and importlib.util.find_spec("redis") is None:
+                rule = f"it must be empty, or the library for Redis must be installed here: {INSTALL_REDIS}"
+                self.faults.append(Fault(f"{path}.extra.{key}.redis", redis, rule))
 
     def _check_roles(self, realm: Json, path: str) -> None:
         roles = list(self._maps(realm, "roles", path))

@@ -14,7 +14,16 @@ from urllib.parse import unquote, urlsplit
 from trishula.homes import expanded
 from trishula_router.settings.faults import WHOLE, Section
 
-__all__ = ["INSTALL_REDIS", "MirrorOptions", "RedisAddress", "parse_mirror"]
+__all__ = [
+    "INSTALL_REDIS",
+    "MirrorOptions",
+    "RedisAddress",
+    "has_password",
+    "is_secret",
+    "is_url",
+    "parse_mirror",
+    "read_url",
+]
 
 INSTALL_REDIS = "pip install 'trishula-bus[redis]'"
 
@@ -83,7 +92,7 @@ class MirrorOptions:
         Raises:
             ValueError: it is none.
         """
-        return _read_url(self.redis)
+        return read_url(self.redis)
 
 
 def parse_mirror(section: Section, is_network_trusted: bool) -> MirrorOptions:
@@ -100,8 +109,8 @@ def parse_mirror(section: Section, is_network_trusted: bool) -> MirrorOptions:
         return value if keeps(value) and section.shown(key, "") == value else ""
 
     options = MirrorOptions(
-        redis=text("redis", _URL_RULE, lambda value: _is_url(value) or _has_password(value)),
-        redis_password=text("redis_password", _SECRET_RULE, _is_secret),
+        redis=text("redis", _URL_RULE, lambda value: is_url(value) or has_password(value)),
+        redis_password=text("redis_password", _SECRET_RULE, is_secret),
         redis_ca=text("redis_ca", _PATH_RULE, _is_path),
         stream=text("stream", _STREAM_RULE, _is_stream),
         maxlen=section.count("maxlen", 1_000_000, 1_000, 100_000_000),
@@ -110,7 +119,7 @@ def parse_mirror(section: Section, is_network_trusted: bool) -> MirrorOptions:
         file_count=section.count("file_count", 8, 1, 1000),
         lag_s=section.duration_s("lag", "5m", "1s", "30d"),
     )
-    if _has_password(options.redis):
+    if has_password(options.redis):
         # Not shown: whoever reads the fault need not know it.
         section.fault("redis", WHOLE, f"it must be {_URL_RULE}: that goes into mirror.redis_password ({_SECRET_RULE})")
     elif options.redis:
@@ -132,17 +141,23 @@ def parse_mirror(section: Section, is_network_trusted: bool) -> MirrorOptions:
     return options
 
 
-def _is_url(text: str) -> bool:
+def is_url(text: str) -> bool:
+    """Whether a text is a URL of Redis, or empty."""
     if not text:
         return True
     try:
-        _read_url(text)
+        read_url(text)
     except ValueError:
         return False
     return True
 
 
-def _read_url(text: str) -> RedisAddress:
+def read_url(text: str) -> RedisAddress:
+    """What a URL of Redis says.
+
+    Raises:
+        ValueError: it is none.
+    """
     parts = urlsplit(text)
     database = parts.path.removeprefix("/") or "0"
     good = parts.scheme in ("redis", "rediss") and parts.hostname and parts.password is None
@@ -152,11 +167,13 @@ def _read_url(text: str) -> RedisAddress:
     return RedisAddress(str(parts.hostname), parts.port or _PORT, int(database), user, parts.scheme == "rediss")
 
 
-def _has_password(text: str) -> bool:
+def has_password(text: str) -> bool:
+    """Whether a text looks like a URL with a password in it."""
     return re.match(r"[^/]*//[^/@]*:[^@]*@", text) is not None
 
 
-def _is_secret(text: str) -> bool:
+def is_secret(text: str) -> bool:
+    """Whether a text says where a secret is, or is empty."""
     kind, _, name = text.partition(":")
     return not text or (kind in ("file", "env") and bool(name))
 

@@ -25,6 +25,7 @@ from trishula.runtime.backoff import Backoff
 from trishula_router.client_ips import PROXY_RULE, is_network
 from trishula_router.settings.alerts import AlertOptions, parse_alerts
 from trishula_router.settings.attachments import AttachmentOptions, parse_attachments
+from trishula_router.settings.cells import CellOptions, parse_cells
 from trishula_router.settings.faults import MISSING, Asked, ConfigError, Fault, Section
 from trishula_router.settings.limits import DEFAULT_TTL, Limits, parse_limits
 from trishula_router.settings.mirror import MirrorOptions, parse_mirror
@@ -133,6 +134,7 @@ class NodeConfig:
         proxy_workers: how many processes stand between the port and the router worker, so that TLS has cores of its
             own; 0 for none. On one or two cores they cost more than they give.
         proxy_endpoint: where these listen, as Crossbar's endpoint; ``trishula node start`` puts it in.
+        cells: the Redis that joins this node's cell with others.
     """
 
     node: str
@@ -152,6 +154,7 @@ class NodeConfig:
     attachments: AttachmentOptions = field(default_factory=AttachmentOptions)
     proxy_workers: int = 0
     proxy_endpoint: Mapping[str, Any] | None = None
+    cells: CellOptions = field(default_factory=CellOptions)
 
 
 def parse_options(
@@ -197,6 +200,7 @@ def parse_options(
     state_dir = (base / paths["state"]).absolute()
     if proxy_workers and (rule := check_proxy_socket(state_dir)) is not None:
         top.fault("proxy_workers", proxy_workers, rule)
+    cells = parse_cells(top.section("cells"), trusted)
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
@@ -219,6 +223,7 @@ def parse_options(
         attachments,
         proxy_workers,
         endpoint if isinstance(endpoint, Mapping) else None,
+        cells,
     )
 
 

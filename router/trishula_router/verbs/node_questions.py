@@ -137,6 +137,7 @@ class NodeQuestions:
             "store": msgspec.structs.asdict(store),
             "archive": self._node.archiver.told(),
             "mirrors": [mirror.told() for mirror in self._node.mirrors],
+            "cells": None if self._node.cells is None else self._node.cells.told(),
             "attachments": self._node.attachments.told(),
             "fallback": self._node.fallback.mode.told(),
             "agents_file_fault": self._node.principals.fault,

@@ -1,0 +1,393 @@
+"""The exchange: both ends of the road, and the rounds of a cell. It decides nothing that a policy beside it can decide.
+
+Two threads of its own wait for the road: one writes (letters, homes), one reads. The reactor waits for neither. What is
+to be written while the road is away is let go of from a bound on, for whatever it was about is sent or asked again.
+
+Of two linked nodes one forwards and reads, the first by name of those in sight (:attr:`Exchange.leads`): a single
+reader keeps the order in which a sender's messages come, and two forwarders would send everything twice. If both think
+that they are the first, because the link between them is cut, all comes twice for a while, which identities make
+harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+
+from twisted.internet.defer import Deferred
+
+from trishula.errors import StorageFailed, StorageFull
+from trishula_router.archiving.archiver import InThread
+from trishula_router.background import run
+from trishula_router.cells.acceptance import Acceptance
+from trishula_router.cells.canary import Canary
+from trishula_router.cells.forwards import Forwards
+from trishula_router.cells.homekeeping import Homekeeping
+from trishula_router.cells.homes import Homes
+from trishula_router.cells.letters import (
+    FINAL,
+    UNKNOWN,
+    Ask,
+    Beacon,
+    Letter,
+    Mail,
+    News,
+    Parcel,
+    Recall,
+    in_parcels,
+)
+from trishula_router.cells.onward import Onward, reason_of
+from trishula_router.cells.owed import Owed
+from trishula_router.cells.road import Entry, Road, RoadFailed
+from trishula_router.cells.seal import KeyUnfit, Seal, Unsealed
+from trishula_router.cells.standing import Standing
+from trishula_router.clocks.clock import Clock
+from trishula_router.mail.outlet import News as Told
+
+__all__ = ["Ends", "Exchange"]
+
+#: Entries read at a time, each with up to 256 letters.
+_READ = 32
+#: How long a read waits for the first entry. Another cell's first word after a silence doesn't wait for that.
+_WAIT_S = 1.0
+#: Letters that wait for a road that is away, and how large they may be together.
+_POSTED, _POSTED_BYTES = 20_000, 32 * 1024 * 1024
+#: What a round asks or sends again at most, and how many mailboxes it looks at; not sooner again than after so long.
+_AGAIN, _SWEPT, _SWEEP_S = 512, 1000, 2.0
+
+
+class Ends:
+    """Both ends of a road, and the threads that wait for them.
+
+    Args:
+        write, read: the ends.
+        in_writer, in_reader: have what blocks done, one thing after the other.
+    """
+
+    def __init__(self, write: Road, read: Road, in_writer: InThread, in_reader: InThread) -> None:
+        self.write, self.read = write, read
+        self.in_writer, self.in_reader = in_writer, in_reader
+
+
+class Exchange:
+    """See the module's docstring.
+
+    Args:
+        cell: the own cell's name.
+        epoch: of this run of the node.
+        ends: of the road.
+        seal: proves who says what; raises :class:`.seal.KeyUnfit` while it can't.
+        homes, forwards, owed, onward, acceptance, homekeeping: the cell's.
+        leads: whether this node forwards and reads.
+        is_consumed: whether an address is consumed in this cell.
+        mailboxes: the addresses of all.
+        cancel: cancels messages by position.
+        refused: told of entries that are not believed: a sentence.
+        clock: timers.
+        random: spreads pauses.
+
+    Attributes:
+        canary: whether the reader lives.
+        refusals: how many entries, and homes, were not believed.
+        errors: how often the road failed.
+        fault: why letters don't go out or come in, as a sentence; ``None`` while they do.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        epoch: str,
+        ends: Ends,
+        seal: Callable[[], Seal],
+        *,
+        homes: Homes,
+        forwards: Forwards,
+        owed: Owed,
+        acceptance: Acceptance,
+        leads: Callable[[], bool],
+        is_consumed: Callable[[str], bool],
+        mailboxes: Callable[[], list[str]],
+        cancel: Callable[[Sequence[int]], Deferred[list[bool]]],
+        refused: Callable[[str], None],
+        clock: Clock,
+        random: Callable[[], float],
+    ) -> None:
+        self._cell = cell
+        self._epoch = epoch
+        self._ends = ends
+        self._seal = seal
+        self._homes = homes
+        self.forwards = forwards
+        self._owed = owed
+        self._acceptance = acceptance
+        self.leads = leads
+        self._is_consumed = is_consumed
+        self._mailboxes = mailboxes
+        self._cancel = cancel
+        self._refused = refused
+        self._clock = clock
+        self.onward: Onward
+        self.homekeeping: Homekeeping
+        self.canary = Canary(clock.seconds())
+        self.refusals = self.dropped = 0
+        self._standing = Standing(ends.write.where, clock, random)
+        self._posted: dict[str, list[Letter]] = {}
+        self._posted_count = self._posted_bytes = 0
+        self._is_writing = self._is_reading = self._keeps_homes = False
+        self._has_led = self._is_stopped = False
+        self._sweep: Iterator[str] = iter(())
+        self._sweep_s = 0.0
+
+    @property
+    def where(self) -> str:
+        """Where the road leads."""
+        return self._ends.write.where
+
+    @property
+    def fault(self) -> str | None:
+        """See the class."""
+        return self._standing.fault
+
+    @property
+    def errors(self) -> int:
+        """See the class."""
+        return self._standing.errors
+
+    def stop(self) -> None:
+        """Begin nothing more; what is under way ends with the process."""
+        self._is_stopped = True
+
+    # -- letters out ---------------------------------------------------------------------------------------------------
+
+    def post(self, cell: str, letter: Letter) -> None:
+        """Send a letter to a cell; it may get lost on the way."""
+        size_bytes = len(letter.envelope) if isinstance(letter, Mail) else 0
+        if self._posted_count >= _POSTED or self._posted_bytes + size_bytes > _POSTED_BYTES:
+            self.dropped += 1
+            return
+        if not self._posted and not self._is_writing:
+            self._clock.callLater(0, self._write_soon)
+        self._posted.setdefault(cell, []).append(letter)
+        self._posted_count += 1
+        self._posted_bytes += size_bytes
+
+    def _write_soon(self) -> None:
+        if not self._is_writing and not self._is_stopped and self._standing.may("write"):
+            self._is_writing = True
+            run(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._posted and not self._is_stopped:
+                posted, self._posted = self._posted, {}
+                self._posted_count = self._posted_bytes = 0
+                seal = self._seal()
+                entries = [
+                    (cell, seal.entry(Parcel(self._cell, cell, self._epoch, letters)))
+                    for cell, all_letters in posted.items()
+                    for letters in in_parcels(all_letters)
+                ]
+                await self._ends.in_writer(partial(self._ends.write.append, entries))
+                self._went_well()
+        except (RoadFailed, KeyUnfit) as error:
+            self._standing.failed("write", str(error))
+        finally:
+            self._is_writing = False
+
+    def _went_well(self) -> None:
+        if self._standing.well("write"):
+            # Nobody waits for as long as Redis was away, once it is back.
+            self.forwards.hurry(self._clock.seconds())
+
+    # -- letters in ----------------------------------------------------------------------------------------------------
+
+    def _read_soon(self) -> None:
+        if not self._is_reading and not self._is_stopped and self.leads() and self._standing.may("read"):
+            self._is_reading = True
+            run(self._read())
+
+    async def _read(self) -> None:
+        try:
+            while not self._is_stopped and self.leads():
+                entries = await self._ends.in_reader(partial(self._ends.read.read, _READ, _WAIT_S))
+                if entries:
+                    await self._work_off(entries)
+                self._standing.well("read")
+        except (RoadFailed, KeyUnfit) as error:
+            self._standing.failed("read", str(error))
+        except (StorageFull, StorageFailed):
+            # The store tells of it itself. What was read comes again.
+            await self._ends.in_reader(self._ends.read.close)
+            self._standing.pause("read")
+        finally:
+            self._is_reading = False
+
+    async def _work_off(self, entries: Sequence[Entry]) -> None:
+        seal = self._seal()
+        for entry in entries:
+            try:
+                parcel = seal.parcel(entry.fields)
+            except Unsealed as error:
+                self.not_believed(f"entry {entry.id} of the stream of {self._cell}: {error}")
+                continue
+            if parcel.source == self._cell:
+                self._hear_self(parcel.letters)
+            else:
+                await self._hear(parcel.source, parcel.letters)
+        # Whatever is durable by now is; what is not has raised.
+        await self._ends.in_reader(partial(self._ends.read.acknowledge, [entry.id for entry in entries]))
+
+    def _hear_self(self, letters: Iterable[Letter]) -> None:
+        for letter in letters:
+            if isinstance(letter, Beacon):
+                self.canary.back(letter.number)
+
+    async def _hear(self, cell: str, letters: Sequence[Letter]) -> None:
+        mails = [letter for letter in letters if isinstance(letter, Mail)]
+        if mails:
+            for mail in mails:
+                self._homes.hint(mail.sender, cell)
+                # First: what is delivered at once is news, too.
+                self._owed.owe(mail.key, cell, mail.ticket)
+            for news in await self._acceptance.take(cell, mails):
+                self._answer(cell, news)
+        for letter in letters:
+            if isinstance(letter, News):
+                await self._heard(cell, letter)
+            elif isinstance(letter, Ask | Recall):
+                await self._asked(cell, letter)
+
+    async def _asked(self, cell: str, letter: Ask | Recall) -> None:
+        state, positions = await self._acceptance.how(letter.key)
+        if isinstance(letter, Recall) and state in ("accepted", "delivered"):
+            await self._cancel(positions)
+            state, _ = await self._acceptance.how(letter.key)
+        self._owed.owe(letter.key, cell, letter.ticket)
+        sender, message_id, to = letter.key
+        self._answer(cell, News(ticket=letter.ticket, sender=sender, id=message_id, to=to, state=state))
+
+    def _answer(self, cell: str, news: News) -> None:
+        if news.state not in ("accepted", "delivered", "surfaced"):
+            # Nothing more follows.
+            self._owed.forget(news.key, cell)
+        self.post(cell, news)
+
+    async def _heard(self, cell: str, news: News) -> None:
+        heard = self.forwards.hear(news, cell, self._clock.seconds())
+        if heard is None:
+            if news.state == "done" and self.forwards.of(news.key) is None:
+                await self._done_late(news)
+            return
+        forward = heard.forward
+        if heard.then == "off":
+            self.onward.put_off(forward, news.retry_s)
+            return
+        self.onward.goes_well(news.to)
+        if heard.then == "ended":
+            await self.onward.ended(forward.position, news.to, news.state, reason_of(news, cell))
+        elif heard.then == "delivered":
+            await self.onward.delivered(forward)
+        elif heard.then == "surfaced":
+            await self.onward.surfaced(forward)
+        else:
+            await self.onward.send_again([forward])
+
+    async def _done_late(self, news: News) -> None:
+        """It was taken back since, or this node has started anew: that it is done is true all the same."""
+        state, positions = await self._acceptance.how(news.key)
+        if state not in ("done", UNKNOWN):
+            for position in positions:
+                await self.onward.ended(position, news.to, "done", None)
+
+    # -- what happens here ---------------------------------------------------------------------------------------------
+
+    def told(self, news: Iterable[Told]) -> None:
+        """Senders were told of messages here: so are the cells that sent them, and what is out is heeded."""
+        for one in news:
+            key = one.sender, one.id, one.recipient
+            for cell, letter in self._owed.told(key, one.state, one.reason):
+                self.post(cell, letter)
+            forward = self.forwards.of(key) if one.state in FINAL else None
+            if forward is None:
+                continue
+            if one.state == "cancelled":
+                self.forwards.recall(forward, self._clock.seconds())
+                self._recall(forward.cell, forward.ticket, key)
+            else:
+                self.forwards.drop(forward)
+
+    def _recall(self, cell: str, ticket: str, key: tuple[str, str, str]) -> None:
+        self.post(cell, Recall(ticket=ticket, sender=key[0], id=key[1], to=key[2]))
+
+    # -- the rounds ----------------------------------------------------------------------------------------------------
+
+    def here(self, marks: Mapping[str, int]) -> None:
+        """Somebody came or went: the addresses that somebody at this node has, each with the mark of who that is."""
+        for address in self._homes.here(marks, self._clock.seconds()):
+            self.look_at(address)
+
+    def round(self) -> None:
+        """What is due: to be called a few times a second."""
+        now_s = self._clock.seconds()
+        if self.leads():
+            self._lead(now_s)
+        elif self._has_led:
+            self._has_led = False
+            for address in self.forwards.addresses():
+                self.onward.take_back(self.forwards.to_address(address))
+        self._write_soon()
+        self._read_soon()
+        if not self._keeps_homes and self._standing.may("homes"):
+            self._keeps_homes = True
+            run(self._keep_homes())
+
+    async def _keep_homes(self) -> None:
+        try:
+            await self.homekeeping.round(self._is_needed)
+            self._standing.well("homes")
+        except (RoadFailed, KeyUnfit) as error:
+            self._standing.failed("homes", str(error))
+        finally:
+            self._keeps_homes = False
+
+    def _lead(self, now_s: float) -> None:
+        if not self._has_led:
+            self._has_led = True
+            self.canary.begin(now_s)
+        number = self.canary.next(now_s)
+        if number is not None:
+            self.post(self._cell, Beacon(number))
+        due = self.forwards.due(now_s, _AGAIN)
+        run(self.onward.send_again(due.again))
+        for forward in due.ask:
+            sender, message_id, to = forward.key
+            self.post(forward.cell, Ask(ticket=forward.ticket, sender=sender, id=message_id, to=to))
+        for forward in due.recall:
+            self._recall(forward.cell, forward.ticket, forward.key)
+        # What nothing wakes is found within seconds, and a round stays short whatever there is.
+        swept = list(islice(self._sweep, _SWEPT))
+        for address in swept:
+            self.look_at(address)
+            self.onward.pump(address)
+        if not swept and now_s >= self._sweep_s:
+            self._sweep_s = now_s + _SWEEP_S
+            self._sweep = iter(self._mailboxes())
+
+    def look_at(self, address: str) -> None:
+        """See whether what is out for an address is still out where its agent is."""
+        if not self.forwards.is_out_for(address):
+            return
+        home = self._homes.cell_of(address)
+        self._homes.want(address, self._clock.seconds())
+        out = [one for one in self.forwards.to_address(address) if not one.is_recalled]
+        is_here = self._is_consumed(address)
+        self.onward.take_back([one for one in out if is_here or home not in (None, one.cell)])
+
+    def _is_needed(self, address: str) -> bool:
+        return self.forwards.is_out_for(address) or address in self.onward.waiting
+
+    def not_believed(self, sentence: str) -> None:
+        """Something in Redis is from no cell."""
+        self.refusals += 1
+        self._refused(sentence)

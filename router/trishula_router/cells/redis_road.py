@@ -1,0 +1,242 @@
+"""The road over Redis: a stream for each cell, and a hash of homes with the instants at which they end.
+
+- ``trishula:cells:in:CELL``, a stream: the entries for a cell. Its reader takes them out when they are on disk; beyond
+  ``maxlen`` the oldest go.
+- ``trishula:cells:homes``, a hash: address → cell, fence and seal.
+- ``trishula:cells:homes:until``, a sorted set: address by the instant (ms, by the clock of Redis) when its home ends.
+  Whoever puts homes down takes some of those out that have ended, here and from the hash.
+
+A cell reads its stream as the group ``cell``, each of its nodes as a consumer of its own. So of two linked nodes that
+both read, each entry goes to one, and what a node read and never acknowledged goes to the other one after a while.
+
+Each step waits for :data:`TIMEOUT_S` at most, and the connection is thrown away after a fault: behind a Sentinel the
+next one goes to whichever Redis is the master then. A stream or group that was flushed is made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trishula_router.cells.road import Change, Entry, Fields, RoadFailed
+from trishula_router.redis_client import connect, connect_by_sentinel, sentence_of
+from trishula_router.settings.cells import CellOptions
+
+if TYPE_CHECKING:
+    import redis
+
+__all__ = ["TIMEOUT_S", "RedisRoad"]
+
+TIMEOUT_S = 5.0
+#: What another reader of the cell has not acknowledged for so long is taken over.
+TAKES_OVER_MS = 15_000
+#: What others left is looked for once in so many reads.
+_LOOKS_EACH = 8
+_GROUP = "cell"
+_HOMES, _UNTIL = "trishula:cells:homes", "trishula:cells:homes:until"
+
+#: KEYS: homes (hash), until (sorted set). ARGV: how long in ms; then of each address it, what was seen ("" for nothing)
+#: and the new home.
+_PUT_HOMES = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local over = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 200)
+for _, address in ipairs(over) do
+    redis.call('HDEL', KEYS[1], address)
+    redis.call('ZREM', KEYS[2], address)
+end
+local done = {}
+for at = 2, #ARGV, 3 do
+    local there = redis.call('HGET', KEYS[1], ARGV[at]) or ''
+    if there == ARGV[at + 1] then
+        redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 2])
+        redis.call('ZADD', KEYS[2], now + ARGV[1], ARGV[at])
+        done[#done + 1] = 1
+    else
+        done[#done + 1] = 0
+    end
+end
+return done
+"""
+
+
+class RedisRoad:
+    """See the module's docstring, and :class:`.road.Road`.
+
+    Args:
+        options: with ``redis``.
+        node: the node's name.
+        base: the state directory, where relative paths start.
+        takes_over_ms: see :data:`TAKES_OVER_MS`.
+    """
+
+    def __init__(self, options: CellOptions, node: str, base: Path, takes_over_ms: int = TAKES_OVER_MS) -> None:
+        self._options = options
+        self._node = node
+        self._base = base
+        self._takes_over_ms = takes_over_ms
+        self._client: redis.Redis | None = None
+        # What this node read before, and did not acknowledge, comes first.
+        self._begins = True
+        self._reads = 0
+
+    @property
+    def where(self) -> str:
+        """Host and port, or the sentinels; no user."""
+        if self._options.sentinels:
+            return f"{self._options.sentinel_master} of {', '.join(self._options.sentinels)}"
+        address = self._options.address
+        return f"{address.host}:{address.port}"
+
+    def append(self, entries: Sequence[tuple[str, Fields]]) -> None:
+        """See :class:`.road.Road`; the streams keep about ``maxlen`` entries."""
+        with self._told():
+            pipeline = self._connected().pipeline(transaction=False)
+            for cell, fields in entries:
+                told: dict[Any, Any] = dict(fields)
+                pipeline.xadd(_stream(cell), told, maxlen=self._options.maxlen, approximate=True)
+            # Left to itself it would put the beginning of what was sent into the fault's text.
+            fault = next((one for one in pipeline.execute(raise_on_error=False) if isinstance(one, Exception)), None)
+            if fault is not None:
+                raise fault
+
+    def read(self, limit: int, wait_s: float) -> list[Entry]:
+        """See :class:`.road.Road`."""
+        with self._told():
+            if self._begins:
+                found = self._read("0", limit, None)
+                self._begins = bool(found)
+                if found:
+                    # They are acknowledged before the next look, or else there is a fault and it begins anew.
+                    return found
+            self._reads += 1
+            left = self._left(limit) if self._reads % _LOOKS_EACH == 1 else []
+            return left or self._read(">", limit, max(1, round(wait_s * 1000)))
+
+    def _read(self, after: str, limit: int, wait_ms: int | None) -> list[Entry]:
+        import redis
+
+        stream = _stream(self._options.name)
+
+        def ask() -> Any:
+            return self._connected().xreadgroup(_GROUP, self._node, {stream: after}, count=limit, block=wait_ms)
+
+        try:
+            answer = ask()
+        except redis.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self._make_group()
+            answer = ask()
+        return _entries(_of_stream(answer))
+
+    def _make_group(self) -> None:
+        import redis
+
+        try:
+            self._connected().xgroup_create(_stream(self._options.name), _GROUP, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def _left(self, limit: int) -> list[Entry]:
+        """What other nodes of the cell read, and left."""
+        import redis
+
+        try:
+            answer: Any = self._connected().xautoclaim(
+                _stream(self._options.name), _GROUP, self._node, min_idle_time=self._takes_over_ms, count=limit
+            )
+        except redis.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            return []
+        return _entries(answer[1])
+
+    def acknowledge(self, ids: Sequence[str]) -> None:
+        """See :class:`.road.Road`."""
+        if not ids:
+            return
+        with self._told():
+            stream = _stream(self._options.name)
+            pipeline = self._connected().pipeline(transaction=False)
+            pipeline.xack(stream, _GROUP, *ids)
+            pipeline.xdel(stream, *ids)
+            pipeline.execute()
+
+    def homes(self, addresses: Sequence[str]) -> list[bytes | None]:
+        """See :class:`.road.Road`."""
+        if not addresses:
+            return []
+        with self._told():
+            found: Any = self._connected().hmget(_HOMES, list(addresses))
+            return list(found)
+
+    def put_homes(self, changes: Sequence[Change], ttl_s: float) -> list[bool]:
+        """See :class:`.road.Road`."""
+        if not changes:
+            return []
+        arguments: list[Any] = [round(ttl_s * 1000)]
+        for change in changes:
+            arguments += [change.address, change.seen or b"", change.home]
+        with self._told():
+            done: Any = self._connected().eval(_PUT_HOMES, 2, _HOMES, _UNTIL, *arguments)
+            return [one == 1 for one in done]
+
+    def close(self) -> None:
+        """See :class:`.road.Road`."""
+        self._begins = True
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                client.close()
+
+    def _connected(self) -> redis.Redis:
+        if self._client is None:
+            options = self._options
+            by: tuple[Any, ...] = options.address, options.redis_password, options.redis_ca, self._base
+            self._client = (
+                connect_by_sentinel(
+                    *by,
+                    timeout_s=TIMEOUT_S,
+                    sentinels=options.sentinel_addresses,
+                    master=options.sentinel_master,
+                )
+                if options.sentinels
+                else connect(*by, timeout_s=TIMEOUT_S)
+            )
+        return self._client
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Make a :class:`RoadFailed` of what goes wrong, and throw the connection away."""
+        try:
+            yield
+        except Exception as error:
+            self.close()
+            why = sentence_of(error, "cells.redis_password", TIMEOUT_S)
+            if why is None:
+                raise
+            raise RoadFailed(why) from None
+
+
+def _stream(cell: str) -> str:
+    return f"trishula:cells:in:{cell}"
+
+
+def _of_stream(answer: Any) -> Any:
+    """The entries of the one stream in an answer: a list in one version of the protocol, and a map in another."""
+    if not answer:
+        return []
+    if isinstance(answer, dict):
+        (found,) = answer.values()
+        # A list of lists in redis-py's map.
+        return found[0] if found and isinstance(found[0], list) else found
+    return answer[0][1]
+
+
+def _entries(found: Any) -> list[Entry]:
+    # What was deleted while it was pending has no fields.
+    return [Entry(entry_id.decode(), fields or {}) for entry_id, fields in found]

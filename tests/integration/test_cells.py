@@ -1,0 +1,222 @@
+"""Two real nodes that are not linked, joined by a real Redis, with real agents: nothing is lost or runs twice.
+
+Redis is killed, comes back empty, and somebody who is no cell writes to it; an agent moves from one cell to the other.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from tests.support.node import NodeProcess
+from tests.support.raw import RawClient
+from tests.support.reactor import on_reactor
+from tests.support.redis_server import RedisServer, needs_redis
+from trishula.agent import Agent
+from trishula.contract import uris
+from trishula.contract.message import Message
+from trishula.runtime.surroundings import real
+from trishula.settings import Settings
+
+pytestmark = [pytest.mark.node, needs_redis]
+
+PASSWORD = "s3cret-of-the-cells"
+KEY = "0123456789abcdef" * 4
+CELLS = ("north", "south")
+
+
+class Joined:
+    """Two cells, and the Redis between them."""
+
+    def __init__(self, redis: RedisServer, nodes: dict[str, NodeProcess]) -> None:
+        self.redis = redis
+        self.nodes = nodes
+
+    def settings(self, agent: str, cell: str) -> Settings:
+        node = self.nodes[cell]
+        return replace(Settings((node.url,), agent, self.nodes["north"].tokens[agent]), failback_s=None)
+
+    def ask(self, cell: str, uri: str, *args: Any) -> Any:
+        with RawClient(self.nodes[cell].url) as boss:
+            boss.open()
+            boss.join("boss", self.nodes["north"].tokens["boss"])
+            return boss.call(uri, *args)
+
+    def told(self, cell: str) -> dict[str, Any]:
+        return dict(self.ask(cell, uris.NODE_STATUS)["cells"])
+
+    def states(self, cell: str, ids: set[str]) -> Counter[str]:
+        """How many of some messages are in which state at a cell."""
+        with RawClient(self.nodes[cell].url) as dc:
+            dc.open()
+            dc.join("dc", self.nodes["north"].tokens["dc"])
+            answer = dc.call(uris.MAILBOX_STATUS, sorted(ids))
+        return Counter(one["state"] for one in answer.values())
+
+    def figures(self, cell: str) -> dict[str, float]:
+        """What a scrape has of the cell."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.nodes[cell].port}/metrics", timeout=20.0) as answer:
+            lines = [line.rpartition(" ") for line in answer.read().decode().splitlines()]
+        return {name: float(value) for name, _, value in lines if name.startswith("trishula_cells_")}
+
+
+def configure(directory: Path, cell: str, redis: RedisServer) -> Path:
+    """The configuration of a node, and what it needs beside it."""
+    config = json.loads((resources.files("trishula_router.config") / "single.json").read_text())
+    extra = config["workers"][0]["components"][0]["extra"]
+    state = directory / cell
+    extra["node"], extra["state"] = cell, str(state)
+    extra["cells"] = {
+        "name": cell,
+        "redis": f"redis://127.0.0.1:{redis.port}/0",
+        "redis_password": "file:redis.password",
+        "key_file": "cells.key",
+        "late": "5s",
+    }
+    state.mkdir(mode=0o700)
+    for name, text in (("redis.password", PASSWORD), ("cells.key", KEY)):
+        (state / name).write_text(f"{text}\n")
+        (state / name).chmod(0o600)
+    file = directory / f"{cell}.json"
+    file.write_text(json.dumps(config))
+    return file
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
+    directory = tmp_path_factory.mktemp("cells")
+    with RedisServer(directory, PASSWORD) as redis:
+        nodes = {cell: NodeProcess(directory / cell, config=configure(directory, cell, redis)) for cell in CELLS}
+        try:
+            for name in ("agni", "dc"):
+                nodes["north"].token(name)
+            nodes["north"].token("boss", operator=True)
+            agents = directory / "south" / "agents.json"
+            agents.write_bytes((directory / "north" / "agents.json").read_bytes())
+            agents.chmod(0o600)
+            # Side by side: most of a start is waiting.
+            for node in nodes.values():
+                node.spawn()
+            for node in nodes.values():
+                node.url = node.wait_ready()
+            yield Joined(redis, nodes)
+            for node in nodes.values():
+                assert PASSWORD not in node.log()
+                assert KEY not in node.log()
+        finally:
+            for node in nodes.values():
+                node.stop()
+
+
+def sleep(seconds: float) -> Deferred[None]:
+    done: Deferred[None] = Deferred()
+    real().clock.callLater(seconds, done.callback, None)
+    return done
+
+
+async def until(condition: Any, timeout_s: float = 90.0) -> None:
+    """Wait until something holds; it is asked in a thread."""
+    clock = real().clock
+    deadline_s = clock.seconds() + timeout_s
+    while not await deferToThread(condition):
+        assert clock.seconds() < deadline_s, "it did not come true in time"
+        await sleep(0.1)
+
+
+class Worker:
+    """An agent with a file, that counts what it handles, and answers."""
+
+    def __init__(self, joined: Joined, name: str, state: Path) -> None:
+        self.joined = joined
+        self.name = name
+        self.state = state
+        self.handled: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def at(self, cell: str) -> AsyncIterator[Agent]:
+        """It runs at a cell."""
+        agent = Agent(self.name, state=self.state)
+        agent.on("STATUS")(self._handle)
+        agent.add_procedure(self._double, name="double")
+        await agent.start(self.joined.settings(self.name, cell))
+        try:
+            yield agent
+        finally:
+            await agent.stop(grace_s=1.0)
+
+    def _handle(self, message: Message) -> None:
+        self.handled[message.id] += 1
+
+    async def _double(self, number: int) -> int:
+        return 2 * number
+
+
+@on_reactor
+async def test_nothing_is_lost_and_nothing_runs_twice(joined: Joined, tmp_path: Path) -> None:
+    agni, dc = Worker(joined, "agni", tmp_path), Worker(joined, "dc", tmp_path)
+    sent: set[str] = set()
+    async with dc.at("north") as sender:
+
+        async def send(count: int) -> None:
+            for _ in range(count):
+                message_id = f"m{len(sent)}"
+                sent.add(message_id)
+                receipt = await sender.send("agni", payload=len(sent), id=message_id)
+                assert (receipt.status, receipt.node) == ("accepted", "north")
+
+        async with agni.at("south") as there:
+            await send(20)
+            await until(lambda: len(agni.handled) == 20)
+            # A question over cells and its answer, both ways.
+            assert await sender.call("agni", "double", 21, timeout=30.0) == 42
+            assert await there.call("dc", "double", 4, timeout=30.0) == 8
+            # Redis dies with what is on it, and comes back empty.
+            await send(10)
+            await deferToThread(joined.redis.kill)
+            await send(20)
+            await until(lambda: "can't be reached" in (joined.told("north")["fault"] or ""))
+            check = next(one for one in joined.ask("north", uris.NODE_READY)["checks"] if one["check"] == "cells")
+            assert check["ok"]
+            await deferToThread(joined.redis.start)
+            await send(10)
+            await until(lambda: agni.handled.keys() == sent)
+            await deferToThread(joined.redis.client.flushall)
+            await send(10)
+            await until(lambda: agni.handled.keys() == sent)
+        # While it is away its mail goes to its last home, and follows it to the next one.
+        await send(10)
+        async with agni.at("north"):
+            await send(10)
+            await until(lambda: agni.handled.keys() == sent)
+            await until(lambda: joined.states("north", sent) == {"done": len(sent)})
+        assert set(agni.handled.values()) == {1}
+    for cell in CELLS:
+        await until(lambda: joined.told(cell)["out_messages"] == 0)  # noqa: B023
+    figures = await deferToThread(lambda: joined.figures("north"))
+    assert figures["trishula_cells_waiting_messages"] == 0
+    assert figures["trishula_cells_errors_total"] >= 1
+    assert figures["trishula_cells_canary_seconds"] < 60
+    assert (await deferToThread(lambda: joined.figures("south")))["trishula_cells_accepted_total"] >= 70
+
+
+@on_reactor
+async def test_what_no_cell_has_sealed_is_refused_and_noted(joined: Joined) -> None:
+    client = joined.redis.client
+    await deferToThread(client.xadd, "trishula:cells:in:south", {"body": b"x", "mac": b"y"})
+    await until(lambda: joined.told("south")["refused_entries"] >= 1)
+    # A note may wait for the next commit.
+    sentence = "its seal is not that of a cell's entry"
+    await until(lambda: sentence in json.dumps(joined.ask("south", uris.AUDIT_QUERY, {"kind": "refused"})))
+    # It does not come again.
+    assert await deferToThread(client.xlen, "trishula:cells:in:south") <= 1
