@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from tests.support.nodes import Rig
 from trishula_router.clocks.timeline import Timeline
 from trishula_router.peers.journal_exchange import PRESENCE
+from trishula_router.settings.cells import CellOptions
 from trishula_router.store.interface import Store
 
 __all__ = ["Nodes"]
@@ -26,6 +27,8 @@ class Nodes:
         agents: who is registered, at each.
         aheads_ms: how far the wall clocks of nodes are ahead of the true one.
         sharing: the nodes that share their agents; their files survive a restart.
+        cell: that all of them are.
+        join: given each rig before its node starts.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class Nodes:
         agents: Iterable[str] = ("agni", "dc", "rushabdev"),
         aheads_ms: Mapping[str, int] = MappingProxyType({}),
         sharing: Collection[str] = (),
+        cell: CellOptions | None = None,
+        join: Callable[[Rig], None] = lambda rig: None,
     ) -> None:
         self.clock = Clock()
         self.stores = stores
@@ -43,6 +48,8 @@ class Nodes:
         self._agents = tuple(agents)
         self._aheads_ms = aheads_ms
         self._sharing = sharing
+        self._cell = cell
+        self._join = join
         self.rigs: dict[str, Rig] = {}
         #: Whether something from one node to another gets through; a test may put in what it likes.
         self.lets_through: Callable[[str, str, str], bool] = lambda sender, to, kind: True
@@ -55,7 +62,7 @@ class Nodes:
         directory.mkdir(exist_ok=True)
         peers = tuple(peer for peer in self.stores if peer != name)
         has_file = name in self._sharing and (directory / "agents.json").exists()
-        self.rigs[name] = Rig(
+        self.rigs[name] = rig = Rig(
             directory,
             self.stores[name],
             self.clock,
@@ -65,8 +72,10 @@ class Nodes:
             ahead_ms=self._aheads_ms.get(name, 0),
             timeline=timeline,
             shares=name in self._sharing,
-        ).start()
-        return self.rigs[name]
+            cells=self._cell,
+        )
+        self._join(rig)
+        return rig.start()
 
     def down(self, name: str) -> None:
         """End a node as a power cut does, as far as the others can tell: it hears and says nothing more."""
@@ -74,6 +83,8 @@ class Nodes:
         rig.node.peering.stop()
         rig.node.neighbourhood.stop()
         rig.node.sharing.stop()
+        if rig.node.cells is not None:
+            rig.node.cells.stop()
 
     def settle(self) -> None:
         """Let all that is to be said be heard, without time passing."""
