@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.redis_server import RedisServer, needs_redis
+from tests.support.redis_server import RedisServer, needs_redis, until
 from trishula_router.cells.memory_road import MemoryRoad, MemoryRoads
 from trishula_router.cells.redis_road import RedisRoad
 from trishula_router.cells.road import Change, Entry, Road, RoadFailed
@@ -35,6 +39,12 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer | No
         return
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+def redis_client(port: int) -> Any:
+    import redis
+
+    return redis.Redis(port=port, socket_timeout=20.0)
 
 
 def options_of(server: RedisServer, cell: str = "south") -> CellOptions:
@@ -230,3 +240,57 @@ def test_faults_of_redis_are_told_in_a_sentence_and_it_goes_on(tmp_path: Path, m
         assert numbers(road.read(10, 1.0)) == [b"2"]
         road.close()
         wrong.close()
+
+
+@needs_redis
+def test_behind_sentinel_the_road_follows_the_master(tmp_path: Path) -> None:
+    for name in ("one", "two", "sentinel"):
+        (tmp_path / name).mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    conf = tmp_path / "sentinel" / "sentinel.conf"
+    with RedisServer(tmp_path / "one") as one, RedisServer(tmp_path / "two") as two:
+        two.client.replicaof("127.0.0.1", one.port)
+        until(lambda: two.client.info("replication"), lambda told: told["master_link_status"] == "up")
+        conf.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {tmp_path / 'sentinel'}\n"
+            f"sentinel monitor trishula 127.0.0.1 {one.port} 1\n"
+            "sentinel down-after-milliseconds trishula 500\nsentinel failover-timeout trishula 2000\n"
+        )
+        sentinel = subprocess.Popen(
+            ["redis-server", str(conf), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        options = replace(
+            options_of(one), redis="redis://ignored", sentinels=(f"127.0.0.1:{port}",), sentinel_master="trishula"
+        )
+        road = RedisRoad(options, "s1", tmp_path)
+
+        def append(number: bytes) -> bool:
+            with contextlib.suppress(RoadFailed):
+                road.append([("south", {b"n": number})])
+                return True
+            return False
+
+        try:
+            until(lambda: append(b"1"), bool)
+            assert numbers(road.read(10, 1.0))[-1:] == [b"1"]
+            # It knows of the replica by now, or could promote none.
+            asker = redis_client(port)
+            until(lambda: asker.execute_command("SENTINEL", "REPLICAS", "trishula"), bool)
+            asker.close()
+            one.kill()
+            until(lambda: append(b"2"), bool)
+            assert two.client.info("replication")["role"] == "master"
+
+            def take() -> list[bytes]:
+                entries = road.read(10, 0.1)
+                road.acknowledge([entry.id for entry in entries])
+                return numbers(entries)
+
+            until(take, lambda found: b"2" in found)
+            where = f"trishula of 127.0.0.1:{port}"
+            assert road.where == where
+        finally:
+            road.close()
+            sentinel.kill()
+            sentinel.wait(20.0)
