@@ -139,8 +139,7 @@ class Services:
         self.config = config
         self.store = store
         self.principals = principals
-        self.router = router
-        self.outlet = outlet = Overheard(router)
+        self.router, self.outlet = router, Overheard(router)
         self.clock = clock
         self.now = now
         self.version = version
@@ -205,11 +204,11 @@ class Services:
             clock=clock,
             now=now,
             random=random,
-            tell=outlet.tell,
+            tell=self.outlet.tell,
             notices=Notices(config.node, place, config.delivery.default_ttl_ms, self.addressing.reach),
         )
         self.surfacing = Surfacing(
-            self.mailroom, store, config.delivery.surface_within_s, clock=clock, now=now, tell=outlet.tell
+            self.mailroom, store, config.delivery.surface_within_s, clock=clock, now=now, tell=self.outlet.tell
         )
         self.endings = Endings(self.mailroom, store, self.settlement, self.recalls, now)
         self.delivery = Delivery(
@@ -218,7 +217,7 @@ class Services:
             self.consumers,
             self.settlement,
             config.delivery,
-            outlet,
+            self.outlet,
             able=lambda capability: self.directory.able(capability, self.now()),
             handover=Handover(self.mailroom, store, able_at=lambda it: self.elsewhere.able_at(it), now=now),
             clock=clock,
@@ -229,7 +228,7 @@ class Services:
         inflow = Inflow(
             self.mailroom,
             is_consumed=self.consumers.is_consumed,
-            tell=outlet.tell,
+            tell=self.outlet.tell,
             recalls=self.recalls,
             conversations=self.conversations,
             now=now,
@@ -287,7 +286,7 @@ class Services:
         self.intake = Intake(
             store,
             self.room,
-            Receipts(config.node, store, self.peering.copies, tell=outlet.tell, now=now),
+            Receipts(config.node, store, self.peering.copies, tell=self.outlet.tell, now=now),
             self.recipients,
             config.limits,
             Rates(
