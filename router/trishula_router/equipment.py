@@ -92,7 +92,7 @@ def join_cells(node: Node, ends: Ends) -> None:
         node.store,
         node.mailroom,
         node.room,
-        node.recipients,
+        node.intake.recipients,
         node.replies,
         node.conversations,
         node.config.limits,
@@ -124,7 +124,7 @@ def join_cells(node: Node, ends: Ends) -> None:
         random=node.random,
         late_s=options.late_s,
     )
-    node.outlet.heard = node.cells.heard
+    node.outlet.heard, node.audit.remark = node.cells.heard, node.cells.remark
 
 
 def _in_thread(work: Callable[[], _T]) -> Deferred[_T]:

@@ -140,8 +140,7 @@ class Services:
         self.store = store
         self.principals = principals
         self.router, self.outlet = router, Overheard(router)
-        self.clock = clock
-        self.now = now
+        self.clock, self.now = clock, now
         self.version = version
         self.worked_s = worked_s
         self.random = random
@@ -282,12 +281,11 @@ class Services:
         self.attachments = Keeping(config.attachments, store, clock, now)
         knows, post = principals.get, router.post
         self.listener.attachments = Exchange(config.node, self.attachments, store, self.peering, knows, post, clock)
-        self.recipients = Recipients(principals, self.addressing.knows_instance, self.addressing.expect)
         self.intake = Intake(
             store,
             self.room,
             Receipts(config.node, store, self.peering.copies, tell=self.outlet.tell, now=now),
-            self.recipients,
+            Recipients(principals, self.addressing.knows_instance, self.addressing.expect),
             config.limits,
             Rates(
                 Rate(config.limits.rate_per_s, config.limits.burst),
@@ -338,7 +336,6 @@ class Services:
             ahead_ms=self.peering.clocks.ahead_ms,
             warning=self.neighbourhood.warning,
             unread=self.surfacing.warning,
-            remark=lambda position, address: None if self.cells is None else self.cells.remark(position, address),
             archived_in=self.archiver.segments.name_of,
             archive=self.archiver.segments.archive,
             in_thread=lambda work: self.archiver.in_thread(work),

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.cells import World
+from tests.support.cells import KEY, World
 from tests.support.nodes import START_MS
 from tests.support.stores import result_of
 from trishula.errors import AnswerRefused, RecipientForbidden, TakenOver
 from trishula_router.agents.file import AgentEntry, update_agents
-from trishula_router.cells.letters import Mail, Parcel
+from trishula_router.cells.letters import Mail, News, Parcel
 from trishula_router.cells.seal import BODY, MAC, KeyUnfit, Seal, Unsealed, read_keys
 from trishula_router.store.messages import Draft
 
@@ -80,6 +80,21 @@ def test_a_command_is_answered_over_cells_without_a_grant(tmp_path: Path) -> Non
     # A further answer is refused where it is given, as without cells.
     (again,) = south.send("agni", {"type": "RESULT", "id": "r2", "to": "dc/7f3a", "reply_to": "c1", "payload": 8})
     assert again["error"] == AnswerRefused.uri
+
+
+def test_bytes_in_a_payload_are_the_same_at_the_other_cell(world: World) -> None:
+    north, south = world["north"], world["south"]
+    session = south.rig.join("agni", session=903)
+    south.rig.attach(session, binary=True)
+    world.advance(1.0)
+    payload = {"picture": b"\x00\xff" * 20, "text": "é"}
+    north.send("dc", status("m1", payload=payload))
+    world.until(lambda: bool(south.rig.outlet.pushed))
+    (delivery,) = south.rig.pushed(session)
+    assert delivery["message"]["payload"] == payload
+    # It is one message all the same.
+    digests = {cell.life("m1")["events"][0]["digest"] for cell in (north, south)}
+    assert len(digests) == 1
 
 
 def test_what_is_lost_is_sent_again_and_runs_once(world: World) -> None:
@@ -323,3 +338,37 @@ def test_a_reader_that_is_dead_is_seen_by_its_canary(world: World, monkeypatch: 
     world.advance(30.0)
     assert south.cells.told()["fault"] is None
     assert south.cells.told()["canary_s"] > 20.0
+
+
+def test_who_attaches_gets_what_is_out_at_once_whatever_redis_does(world: World) -> None:
+    north, south = world["north"], world["south"]
+    at_home(world)
+    south.leave("agni")
+    north.send("dc", status("m1"))
+    world.until(lambda: south.state("m1") == "accepted")
+    world.roads.is_down = True
+    north.attach("agni")
+    world.until(lambda: world.handled.get(("agni", "dc", "m1")) == "north", at_most_s=5.0)
+    world.roads.is_down = False
+    world.until(lambda: south.state("m1") == "done", at_most_s=60.0)
+    assert world.seen["agni", "dc", "m1"] == 1
+
+
+def test_that_a_message_is_done_is_believed_of_whichever_forward(world: World) -> None:
+    north = world["north"]
+    north.send("dc", status("m1"))
+    world.advance(1.0)
+    seal = Seal("south", [KEY.encode()])
+
+    def tell(number: int, state: str) -> None:
+        parcel = Parcel(
+            "south", "north", "e", [News(ticket="an old one", sender="dc", id="m1", to="agni", state=state)]
+        )
+        world.roads.streams.setdefault("north", {})[f"9{number}-1"] = seal.entry(parcel)
+        world.advance(2.0)
+
+    # Anything else of an old forward would be a replay.
+    tell(1, "dead")
+    assert north.state("m1") == "accepted"
+    tell(2, "done")
+    assert north.state("m1") == "done"

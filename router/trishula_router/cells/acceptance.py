@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from trishula.contract.addresses import BROADCAST, agent_of, is_nodes_own
+from trishula.contract.binary import is_marked_json, unmarked
 from trishula.contract.encrypted import encrypted_for
 from trishula.contract.message import Message, parse
 from trishula.errors import (
@@ -274,9 +275,12 @@ def _refusal(mail: Mail, error: TrishulaError) -> News:
 
 
 def _raw(mail: Mail) -> dict[str, Any]:
-    """A message as its sender sent it: without what its cell put in."""
+    """A message as its sender sent it: without what its cell put in, and with bytes for what is marked as such."""
     try:
         raw = msgspec.json.decode(mail.envelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
-    return {key: value for key, value in raw.items() if key != "accepted_at"} if isinstance(raw, dict) else {}
+    if not isinstance(raw, dict):
+        return {}
+    raw.pop("accepted_at", None)
+    return {**raw, "payload": unmarked(raw.get("payload"))} if is_marked_json(mail.envelope) else raw

@@ -50,7 +50,6 @@ class Audit:
         ahead_ms: by how much the clock of a node is ahead of this one's; ``None`` if that isn't known.
         warning: of a capability: what to say if nobody who is present has it.
         unread: of a message's position: what to say if a model has not had it in time.
-        remark: of an open message, by its position and recipient: what to say if it is on its way to another cell.
         archived_in: the archive segment that has a record of this node's, if one has it.
         archive: of this node's journal.
         in_thread: has that done.
@@ -66,7 +65,6 @@ class Audit:
         ahead_ms: Callable[[str], int | None],
         warning: Callable[[str], str | None],
         unread: Callable[[int], str | None],
-        remark: Callable[[int, str], str | None] = lambda position, address: None,
         archived_in: Callable[[int], str | None] = lambda position: None,
         archive: Archive,
         in_thread: InThread,
@@ -77,7 +75,8 @@ class Audit:
         self._missing = missing
         self._warning = warning
         self._unread = unread
-        self._remark = remark
+        #: Of an open message, by its position and recipient: what to say if it is on its way to another cell.
+        self.remark: Callable[[int, str], str | None] = lambda position, address: None
         self._archived_in = archived_in
         self._records = ToldRecords(node, store, ahead_ms)
         archived = ArchiveSearch(ArchiveWalk(archive), in_thread, store, self._records)
@@ -166,7 +165,7 @@ class Audit:
         waits = message.state is State.OPEN and is_capability(message.recipient)
         warning = (self._warning(message.recipient) if waits else None) or self._unread(message.position)
         if warning is None and message.state is State.OPEN:
-            warning = self._remark(message.position, message.recipient)
+            warning = self.remark(message.position, message.recipient)
         return {
             **_state(message),
             "delivered_at": by_here.get(message.delivered_at, message.delivered_at),

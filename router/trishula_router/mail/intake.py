@@ -88,6 +88,7 @@ class Intake:
 
     Attributes:
         receipts: what senders were told.
+        recipients: as given.
         waits: how many seconds each message that was stored, or was there already, waited for its receipt.
         duplicates: how many of them were there already.
         accepted: how many messages were stored; of a broadcast one for each recipient.
@@ -122,7 +123,7 @@ class Intake:
         self.duplicates = self.accepted = 0
         self._arrived = arrived
         self._ack = ack
-        self._recipients = recipients
+        self.recipients = recipients
         self._rates = rates
         self._warning = warning
         self._answering = replies
@@ -209,7 +210,7 @@ class Intake:
         for index, raw in enumerate(raws):
             try:
                 is_broadcast = isinstance(raw, dict) and raw.get("to") == BROADCAST
-                count = len(self._recipients.of_broadcast(agent)) if is_broadcast else None
+                count = len(self.recipients.of_broadcast(agent)) if is_broadcast else None
                 self._rates.admit(agent, now_s, recipients=count)
                 message = self._inspection.read(agent, raw, index, copies, now)
                 if message.type == "HEARTBEAT":
