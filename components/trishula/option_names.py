@@ -17,6 +17,7 @@ PROFILE_KEYS: Mapping[str, str] = {
     "client_certificate": "PEM with a certificate and its key, for a node, or a proxy before it, that asks clients for "
     "one; relative to the profile",
     "proxy": "``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``off``",
+    "compression": "``on`` asks nodes on other machines for permessage-deflate, for slow lines; ``off`` without it",
     "files": "a folder for the agent's messages as files, while no node is there; relative to the profile",
     "files_unsigned": "agents whose files are taken without a signature, in a list",
     "key_file": "the agent's own key, by which it signs what it sends, and joins if it has no token; relative to the "
@@ -35,6 +36,7 @@ VARIABLES: Mapping[str, str] = {
     "TRISHULA_CA_FILE": "the same as ``ca_file`` of the profile, and before it",
     "TRISHULA_CLIENT_CERTIFICATE": "the same as ``client_certificate`` of the profile, and before it",
     "TRISHULA_PROXY": "the same as ``proxy`` of the profile, and before it; ``HTTPS_PROXY`` and ``NO_PROXY`` come last",
+    "TRISHULA_COMPRESSION": "the same as ``compression`` of the profile, and before it",
     "TRISHULA_FILES": "the same as ``files`` of the profile, and before it",
     "TRISHULA_FILES_UNSIGNED": "the same as ``files_unsigned`` of the profile, and before it; with commas between",
     "TRISHULA_FALLBACK_AFTER": "the same as ``fallback_after`` of the profile, and before it",

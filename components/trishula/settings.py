@@ -22,6 +22,7 @@ if it exists; a bare word ``NAME`` means ``~/.config/trishula/NAME.toml``::
     trusted_keys = "trusted.json"     # optional: whose signatures count; also TRISHULA_TRUSTED_KEYS
     require_signature = ["COMMAND"]   # optional: what is taken only signed; also TRISHULA_REQUIRE_SIGNATURE
     proxy = "http://proxy:3128"       # optional: the proxy on the way there, or "off"; also TRISHULA_PROXY
+    compression = "on"                # optional: for slow lines; also TRISHULA_COMPRESSION
 
 Without ``proxy`` the variables ``HTTPS_PROXY`` and ``NO_PROXY`` hold, as :mod:`trishula.proxies` says.
 """
@@ -93,6 +94,7 @@ class Settings:
         fallback_after_s: how long no node must have been there before messages go to files as well.
         keys: the agent's own key, whose keys it knows, and what it takes unsigned.
         key: the own key, if it joins with that, because it has no token.
+        compression: whether nodes on other machines are asked for permessage-deflate.
     """
 
     urls: tuple[str, ...]
@@ -108,6 +110,7 @@ class Settings:
     keys: KeySettings = _NO_KEYS
     key: AgentKey | None = None
     client_certificate: Path | None = None
+    compression: bool = False
 
     @property
     def secret(self) -> str:
@@ -228,6 +231,7 @@ def load(
         keys,
         key,
         None if found_shown is None else read_client_certificate(found_shown, shown_from),
+        _is_on(*found("compression")),
     )
 
 
@@ -318,6 +322,12 @@ def _fallback_after_s(value: object, source: str) -> float:
     if not 0.1 <= seconds <= 86_400.0:
         raise SettingsInvalid(f'{source} is {value!r}; it must be a duration from "100ms" to "1d"')
     return seconds
+
+
+def _is_on(value: object, source: str) -> bool:
+    if value not in (None, "on", "off"):
+        raise SettingsInvalid(f'{source} is {value!r}; it must be "on" or "off"')
+    return value == "on"
 
 
 def _folder(value: object, source: str) -> Path:

@@ -207,6 +207,49 @@ ONE_FAULT: list[tuple[str, Callable[[Json], None], str]] = [
         f"{TRANSPORT}.paths.ws.options.tcp_nodelay is false; it must be true: small messages must not wait",
     ),
     (
+        "another compression",
+        put(f"{TRANSPORT}.paths.ws.options", "compression", {"brotli": {}}),
+        f'{TRANSPORT}.paths.ws.options.compression is {{"brotli": {{}}}}; it must be {{"deflate": {{…}}}}, with '
+        "max_window_bits, request_max_window_bits, memory_level",
+    ),
+    (
+        "a compressor as large as zlib's own",
+        put(
+            f"{TRANSPORT}.paths.ws.options",
+            "compression",
+            {"deflate": {"max_window_bits": 15, "request_max_window_bits": 12, "memory_level": 5}},
+        ),
+        f"{TRANSPORT}.paths.ws.options.compression.deflate.max_window_bits is 15; it must be from 9 to 12: each "
+        "connection takes memory for it, a stranger's too",
+    ),
+    (
+        "a compressor whose memory nobody bounds",
+        put(
+            f"{TRANSPORT}.paths.ws.options",
+            "compression",
+            {"deflate": {"max_window_bits": 12, "request_max_window_bits": 12}},
+        ),
+        f"{TRANSPORT}.paths.ws.options.compression.deflate.memory_level is missing; it must be from 1 to 5: each "
+        "connection takes memory for it, a stranger's too",
+    ),
+    (
+        "a key of the compression that is none",
+        put(
+            f"{TRANSPORT}.paths.ws.options",
+            "compression",
+            {
+                "deflate": {
+                    "max_window_bits": 12,
+                    "request_max_window_bits": 12,
+                    "memory_level": 5,
+                    "level": 9,
+                }
+            },
+        ),
+        f"{TRANSPORT}.paths.ws.options.compression.deflate.level is 9; it must be one of max_window_bits, "
+        "request_max_window_bits, memory_level, no_context_takeover, request_no_context_takeover",
+    ),
+    (
         "a message too large for the transport",
         put(f"{TRANSPORT}.paths.ws.options", "max_message_size", 1_000_000),
         f"{TRANSPORT}.paths.ws.options.max_message_size is 1000000; it must be at least 1114112: limits.payload and "

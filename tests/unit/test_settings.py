@@ -11,6 +11,7 @@ import pytest
 from tests.support.certificates import Issuer
 from trishula.consumer.agent_state import directory_of
 from trishula.errors import StateUnusable, TokenMissing
+from trishula.session.compression import is_this_machine
 from trishula.settings import DEFAULT_URL, Settings, SettingsInvalid, load, parse_urls
 
 
@@ -164,8 +165,8 @@ def test_faults_of_the_profile(tmp_path: Path) -> None:
     path = write_profile(tmp_path, "tokn = 'dc.s'\n")
     assert refusal(tmp_path) == (
         f"the profile {path} has the unknown key 'tokn'; the known keys are url, agent, token, token_file, failback, "
-        "ca_file, client_certificate, proxy, files, files_unsigned, key_file, trusted_keys, require_signature, "
-        "fallback_after"
+        "ca_file, client_certificate, proxy, compression, files, files_unsigned, key_file, trusted_keys, "
+        "require_signature, fallback_after"
     )
     path.write_text("token = 'dc.s'\ntoken_file = 'x'\n")
     assert refusal(tmp_path) == f"the profile {path} has both token and token_file; leave one out"
@@ -294,3 +295,23 @@ def test_faults_of_proxy_and_authority_show_no_password(tmp_path: Path) -> None:
         said = refusal(tmp_path, token="dc.s", environ={"TRISHULA_CA_FILE": value})
         assert said == f"TRISHULA_CA_FILE names {value}, which {why}"
     assert "secret" not in repr(load(token="dc.s", proxy="http://dc:secret@h:1", environ={}, home=tmp_path))
+
+
+def test_compression_is_off_unless_somebody_says_on(tmp_path: Path) -> None:
+    assert not load(token="dc.s", environ={}, home=tmp_path).compression
+    assert load(token="dc.s", environ={"TRISHULA_COMPRESSION": "on"}, home=tmp_path).compression
+    path = write_profile(tmp_path, "compression = 'on'\n")
+    assert load(token="dc.s", environ={}, home=tmp_path).compression
+    assert not load(token="dc.s", environ={"TRISHULA_COMPRESSION": "off"}, home=tmp_path).compression
+    path.write_text("compression = true\n")
+    assert refusal(tmp_path, token="dc.s") == f'compression in {path} is True; it must be "on" or "off"'
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LocalHost."])
+def test_this_machine_is_asked_for_no_compression(host: str) -> None:
+    assert is_this_machine(host)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "fe80::1%eth0", "agni.example", "localhost.example", ""])
+def test_other_machines_are(host: str) -> None:
+    assert not is_this_machine(host)

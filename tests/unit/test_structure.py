@@ -94,7 +94,7 @@ def test_the_bus_in_memory_needs_no_router() -> None:
 
 
 #: Of the agent side; the first one says what is walled off.
-WALL = ("connection", "web_socket", "wamp_link", "wamp_errors")
+WALL = ("connection", "web_socket", "compression", "wamp_link", "wamp_errors")
 
 
 def test_autobahn_is_behind_a_wall_on_either_side() -> None:

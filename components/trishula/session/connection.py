@@ -46,6 +46,7 @@ from trishula.contract.uris import REALM
 from trishula.errors import BusUnreachable, TrishulaError
 from trishula.runtime.backoff import Backoff
 from trishula.runtime.surroundings import Clock, Surroundings, Timer
+from trishula.session.compression import compressing, is_this_machine
 from trishula.session.identity import Proof
 from trishula.session.joining import Attempt, Joining, Owner
 from trishula.session.reconnect_policy import DEFAULT_BACKOFF
@@ -113,10 +114,12 @@ class _Attempt:
         )
         factory.protocol = WebSocket
         factory.setProtocolOptions(openHandshakeTimeout=ATTEMPT_TIMEOUT_S, **OPTIONS)
+        proxy = self._settings.proxies.of(self.url)
+        if self._settings.compression and (proxy is not None or not is_this_machine(host)):
+            factory.setProtocolOptions(**compressing())
         factory.attempt = self
         factory.clock = self._clock
         factory._batched_timer = Timers(self._clock)
-        proxy = self._settings.proxies.of(self.url)
         ear = (host, port) if proxy is None else (proxy.host, proxy.port)
         endpoint: Any = HostnameEndpoint(self._clock, *ear, timeout=ATTEMPT_TIMEOUT_S)
         if proxy is not None:

@@ -30,8 +30,9 @@ from trishula.contract import uris
 from trishula.named_files import open_stream
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, NODE_ROLE, OPERATOR_ROLE
 from trishula_router.settings.check_endpoints import check_endpoint
-from trishula_router.settings.check_links import BATCH_BYTES, check_links, check_peer_path
+from trishula_router.settings.check_links import check_links, check_peer_path
 from trishula_router.settings.check_start import check_start, ids_twice
+from trishula_router.settings.check_websocket import check_websocket
 from trishula_router.settings.crossbar_config import Json
 from trishula_router.settings.crossbar_import import importing_crossbar
 from trishula_router.settings.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
@@ -44,8 +45,6 @@ __all__ = ["COMPONENT_CLASS", "check_config", "check_with_crossbar", "read_confi
 COMPONENT_CLASS = "trishula_router.edge.NodeSession"
 
 _ID, _ID_RULE = re.compile(r"[a-z][a-z0-9_]{2,63}\Z"), "it must be a lower-case letter, then 2 to 63 of a-z, 0-9 and _"
-#: What a message has besides its payload, with room to spare; a batch of small ones is what the client splits.
-_ENVELOPE_BYTES = 64 * 1024
 #: Web services through which a request becomes a call or an event, past our authenticator.
 _WAYS_AROUND = ("caller", "publisher", "webhook", "longpoll")
 #: What a node reads within bounds; see decoding.py.
@@ -301,28 +300,8 @@ class _Check:
         options = self._map(service.get("options", MISSING), f"{path}.options")
         if options is None:
             return
-        for key in ("auto_ping_interval", "auto_ping_timeout"):
-            value = options.get(key, MISSING)
-            if not _is_count(value) or not 100 <= value <= 60_000:
-                self.fault(
-                    f"{path}.options.{key}", value, "it must be from 100 to 60000 ms: a frozen peer is noticed by pings"
-                )
-        if options.get("tcp_nodelay", True) is not True:
-            self.fault(
-                f"{path}.options.tcp_nodelay", options["tcp_nodelay"], "it must be true: small messages must not wait"
-            )
-        least = _ENVELOPE_BYTES + (self._options.limits.payload_bytes if self._options else 0)
-        around = "the envelope around it"
-        if for_peers:
-            least, around = least + BATCH_BYTES, "a run of records with it"
-        for key in ("max_frame_size", "max_message_size"):
-            value = options.get(key, MISSING)
-            if not _is_count(value) or value < least:
-                self.fault(
-                    f"{path}.options.{key}",
-                    value,
-                    f"it must be at least {least}: limits.payload and {around}",
-                )
+        payload_bytes = self._options.limits.payload_bytes if self._options else 0
+        self.faults += check_websocket(options, f"{path}.options", payload_bytes=payload_bytes, for_peers=for_peers)
 
     def _check_serializers(self, service: Json, path: str) -> None:
         spoken = service.get("serializers", list(_SERIALIZERS))
@@ -394,7 +373,3 @@ def _trusts_network(component: Json) -> bool:
     """Whether a component gives the operator's word for the network; another word than ours is told elsewhere."""
     extra = component.get("extra")
     return bool(extra.get("trusted_network")) if isinstance(extra, Mapping) else False
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
