@@ -17,17 +17,19 @@ for each agent,
 ``one inbox``  500 messages to one agent, which reads them then
 ``broadcast``  ten messages to all
 ``search``     each agent looks for a message that it sent
+``claims``     all claim the same five files at once, each for itself alone
 
 A send that fails, or has no answer within 30 s, is repeated as a model would repeat it, until it is accepted or 30 s
 are over: under the same id where a sender may choose one. After a minute no send of a part begins any more. What is
 accepted must be read by its recipient, once, before the next part begins. Printed are how many deliveries were
 accepted, how many calls failed or had no answer, what was lost, what was read twice (the same text under two ids, or
-one that came again after it was settled), and p50/p99 of a send and of a read in ms; a search counts as a read. The
-last line counts over all parts, when they are through. The parts of theirs about Git's locks, pools and write-behind
-queues have nothing to act on here.
+one that came again after it was settled), and p50/p99 of a send and of a read in ms; a search counts as a read. Of
+claims those are accepted that an agent was granted, a file is lost that nobody has, and it counts as twice if more than
+one was told that it has it alone. The last line counts over all parts of mail, when they are through. The parts of
+theirs about Git's locks, pools and write-behind queues have nothing to act on here.
 
 The other system comes from the package index into a temporary environment. It ends with 1 if TRISHULA lost a message,
-or had one read twice.
+had one read twice, or had two agents have one file alone.
 """
 
 from __future__ import annotations
@@ -52,11 +54,12 @@ from tests.benchmarks.peers.servers import CantStart
 from tests.support.node import ROOT
 from trishula.tools.bench import percentile
 
-PARTS = ("pipeline", "storm", "sustained", "crash", "one inbox", "broadcast", "search")
+PARTS = ("pipeline", "storm", "sustained", "crash", "one inbox", "broadcast", "search", "claims")
 INDEX_VERSION = "mcp-agent-mail==0.1.0"
 #: How often an agent acts under a sustained load: thirty of them make theirs, 50 a second.
 EVERY_S = 0.6
 LARGE_INBOX = 500
+CLAIMED = [f"src/claimed{number}.py" for number in range(5)]
 BROADCASTS = 10
 #: How long a send is repeated, and a read for what was accepted.
 PATIENCE_S = 30.0
@@ -101,6 +104,8 @@ class Gauntlet:
         """Do a part, and read all that it left."""
         self._score, self._owed = Score(), set()
         self._ends_s = time.monotonic() + self._limit_s
+        if part == "claims":
+            return self._claims()
         ways: dict[str, Callable[[], None]] = {
             "pipeline": lambda: self._all(lambda index: self._send_next(index, 5)),
             "storm": lambda: self._all(self._storm),
@@ -268,6 +273,28 @@ class Gauntlet:
 
         self._tried(self._score.read_ms, look)
 
+    def _claims(self) -> Score:
+        holders: dict[str, list[str]] = {path: [] for path in CLAIMED}
+        begin = threading.Barrier(len(self._mailboxes))
+
+        def claim(index: int) -> None:
+            me = self._mailboxes[index]
+            begin.wait()
+            for path in CLAIMED:
+
+                def once(path: str = path) -> None:
+                    if me.claims(path):
+                        with self._lock:
+                            holders[path].append(me.name)
+
+                self._tried(self._score.send_ms, once)
+
+        self._all(claim)
+        self._score.accepted = sum(map(len, holders.values()))
+        self._score.lost = sum(not those for those in holders.values())
+        self._score.twice = sum(len(those) > 1 for those in holders.values())
+        return self._score
+
 
 def _first_words(error: Exception) -> str:
     said = " ".join(str(error).split())
@@ -319,7 +346,7 @@ def main() -> int:
     )
     given = parser.parse_args()
     kinds = [given.only] if given.only else ["agent-mail", "trishula"]
-    lines, notes, worst = [HEAD], [], Score()
+    lines, notes = [HEAD], []
     with clients([INDEX_VERSION] if "agent-mail" in kinds else [], given.venv) as mail:
         runs: dict[str, dict[str, Score]] = {}
         for kind in kinds:
@@ -340,9 +367,10 @@ def main() -> int:
             for name, score in scores.items():
                 lines.append(line(part, name, score))
                 notes += [f"{part}, {name}: {count} × {said}" for said, count in score.words.most_common(3)]
-        worst = runs.get("altogether", {}).get("TRISHULA", Score())
+        ours = {part: scores.get("TRISHULA", Score()) for part, scores in runs.items()}
     print("\n".join([*lines, "", *notes]))
-    return 1 if worst.lost or worst.twice else 0
+    worst, claims = ours.get("altogether", Score()), ours.get("claims", Score())
+    return 1 if worst.lost or worst.twice or claims.twice else 0
 
 
 if __name__ == "__main__":

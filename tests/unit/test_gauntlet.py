@@ -30,6 +30,9 @@ class Memory(System):
         self.lock = threading.Lock()
         self.sends = self.deliveries = self.ids = 0
         self.mail: dict[str, list[Seen]] = {name: [] for name in self._names}
+        self.held: dict[str, list[str]] = {}
+        #: How many may have a file alone.
+        self.holders = 1
 
     def start(self) -> None:
         self.runs = True
@@ -77,6 +80,14 @@ class _InMemory(Mailbox):
     def finds(self, mark: str) -> bool:
         return mark != "mark000001"
 
+    def claims(self, path: str) -> bool:
+        self._check()
+        with self._system.lock:
+            those = self._system.held.setdefault(path, [])
+            if len(those) < self._system.holders:
+                those.append(self.name)
+            return self.name in those
+
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +113,16 @@ def test_what_is_lost_or_read_twice_is_counted() -> None:
     assert run("broadcast", Memory(loses=5)).lost == 4
     score = run("pipeline", Memory(doubles=5))
     assert (score.lost, score.twice) == (0, 3)
+
+
+def test_a_file_has_one_holder_and_not_none_nor_two() -> None:
+    system = Memory()
+    for holders, counted in {1: (5, 0, 0), 0: (0, 5, 0), 2: (10, 0, 5)}.items():
+        system.held.clear()
+        system.holders = holders
+        score = run("claims", system)
+        assert (score.accepted, score.lost, score.twice) == counted
+        assert len(score.send_ms) == 15
 
 
 def test_a_send_without_an_answer_is_repeated_and_may_be_read_twice() -> None:

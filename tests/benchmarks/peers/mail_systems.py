@@ -53,6 +53,10 @@ class Mailbox(ABC):
     def finds(self, mark: str) -> bool:
         """Whether a search finds the message. Raises as :meth:`send`."""
 
+    @abstractmethod
+    def claims(self, path: str) -> bool:
+        """Claim a file for this agent alone; whether it was told that it has it. Raises as :meth:`send`."""
+
 
 class System(ABC):
     """A server with its agents.
@@ -132,6 +136,9 @@ class _Door(Mailbox):
 
     def finds(self, mark: str) -> bool:
         return mark in self._client.call("search", words=mark)[0]
+
+    def claims(self, path: str) -> bool:
+        return " is yours (fencing token " in self._client.call("lease_claim", scope=f"path:{path}")[0]
 
 
 class AgentMail(System):
@@ -216,6 +223,12 @@ class _Account(Mailbox):
         who = {"agent_name": self.name, **self._reads_by} if self._reads_by else {}
         asked = {"project_key": self._project, "query": f'"{mark}"', **who}
         return mark in self._client.call("search_messages", **asked)[0]
+
+    def claims(self, path: str) -> bool:
+        asked: dict[str, Any] = {"project_key": self._project, "agent_name": self.name, "paths": [path]}
+        told = self._client.call("file_reservation_paths", exclusive=True, **asked, **self._reads_by)[1]
+        # It grants what others have as well, and tells of them: that is no claim for this agent alone.
+        return bool(told["granted"]) and not told["conflicts"]
 
 
 def _spawned(command: Sequence[str], log: Path, around: dict[str, str], port: int) -> subprocess.Popen[bytes]:
