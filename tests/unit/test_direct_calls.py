@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from tests.conftest import LoggedErrors
 from trishula.contract.uris import MAILBOX_ACK, MAILBOX_SEND
 from trishula.errors import MailboxFull, NodeFailed
 from trishula_router.agents.callers import Caller
-from trishula_router.upstream.direct_calls import HELD_AT_BYTES, DirectCalls
+from trishula_router.upstream.direct_calls import HELD_AT_BYTES, DirectCalls, Result
 from trishula_router.upstream.turns import GAP_S, Turns
 
 
@@ -53,6 +54,7 @@ class Bench:
             {"verb": self._serve, MAILBOX_SEND: self._serve, MAILBOX_ACK: self._serve},
             self._is_denied,
             MESSAGE,
+            MESSAGE.Result,
             call_later or (lambda delay_s, job: self.later.append((delay_s, job))),
             self.turns,
         )
@@ -154,7 +156,7 @@ def test_an_answer_that_cannot_be_written_is_said_to_have_failed(bench: Bench, l
     [None, SimpleNamespace(), SimpleNamespace(_router=SimpleNamespace(_dealer=None, send=print))],
 )
 def test_a_crossbar_that_is_not_as_expected_is_left_as_it_is(transport: object) -> None:
-    assert not DirectCalls({}, lambda *_: False, MESSAGE, cast(Any, None), cast(Any, None)).install(transport)
+    assert not DirectCalls({}, lambda *_: False, MESSAGE, Result, cast(Any, None), cast(Any, None)).install(transport)
 
 
 def test_who_hands_in_more_than_can_be_worked_off_is_held_until_it_is(bench: Bench) -> None:
@@ -232,3 +234,14 @@ def test_a_refused_send_is_answered_at_once(bench: Bench) -> None:
     bench.call(MAILBOX_SEND)
     assert [one[0] for one in bench.sent] == ["error"]
     assert bench.later == []
+
+
+@pytest.mark.parametrize("kind", ["MsgPackSerializer", "JsonSerializer", "CBORSerializer"])
+@pytest.mark.parametrize("answer", [None, True, [{"id": "ä", "position": 1}], {"deliveries": []}])
+def test_a_result_travels_as_autobahns_does(kind: str, answer: object) -> None:
+    # In this order: it has to know by then which framework it runs in.
+    import_module("autobahn.twisted.websocket")
+    serializer = getattr(import_module("autobahn.wamp.serializer"), kind)()
+    autobahns = import_module("autobahn.wamp.message").Result
+    assert serializer.serialize(Result(7, args=[answer])) == serializer.serialize(autobahns(7, args=[answer]))
+    assert Result.__name__ == autobahns.__name__

@@ -31,7 +31,7 @@ from trishula_router.agents.callers import Caller
 from trishula_router.upstream.crossbar_parts import Parts, has
 from trishula_router.upstream.turns import Turns
 
-__all__ = ["DirectCalls", "Serve"]
+__all__ = ["DirectCalls", "Result", "Serve"]
 
 log = Logger()
 
@@ -52,6 +52,26 @@ _CANCELED = "wamp.error.canceled"
 _BEHIND_EVENTS = frozenset({MAILBOX_SEND, MAILBOX_ACK})
 
 
+#: WAMP's number of the message.
+_RESULT = 50
+
+
+class Result:
+    """A plain result as it travels, in place of Autobahn's message; see :class:`.direct_events.Event`."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self, request: int, *, args: list[object]) -> None:
+        self._told = [_RESULT, request, {}, args]
+
+    def serialize(self, codec: Any) -> bytes:
+        """What goes over the wire, by Autobahn's serializer of objects."""
+        return bytes(codec.serialize(self._told))
+
+    def __repr__(self) -> str:
+        return f"Result({self._told[1:]})"
+
+
 class DirectCalls:
     """See the module's docstring.
 
@@ -59,6 +79,7 @@ class DirectCalls:
         procedures: how each is served, by URI.
         is_denied: whether a session may not call: (session, uri, options).
         message: Autobahn's module of WAMP messages.
+        make_result: :class:`Result`, or Autobahn's class of the message.
         call_later: a timer: how long, and what to do then.
         turns: holds an agent back while what it handed in and waits for is more than :data:`HELD_AT_BYTES`; told of
             small calls while they are open, and of refusals.
@@ -69,12 +90,14 @@ class DirectCalls:
         procedures: Mapping[str, Serve],
         is_denied: Callable[[Mapping[str, object], str, Mapping[str, object]], bool],
         message: Any,
+        make_result: Callable[..., Any],
         call_later: Callable[[float, Callable[[], None]], object],
         turns: Turns,
     ) -> None:
         self._procedures = procedures
         self._is_denied = is_denied
         self._message = message
+        self._make_result = make_result
         self._turns = turns
         self._call_later = call_later
         # Fires at the end of this turn; None: nobody waits for that.
@@ -96,7 +119,7 @@ class DirectCalls:
         dealer = parts.dealer
         if not has(dealer, verbs=("processCall", "processCancel")) or not has(parts.router, verbs=("send",)):
             return False
-        if not all(hasattr(self._message, name) for name in ("Call", "Result", "Error")):
+        if not all(hasattr(self._message, name) for name in ("Call", "Error")):
             return False
         call, cancel = dealer.processCall, dealer.processCancel
 
@@ -165,7 +188,7 @@ class DirectCalls:
 
     async def _answer(self, session: Any, at: tuple[int, int], agent: str, asked: Any, answer: Awaitable[Any]) -> None:
         try:
-            reply = self._message.Result(at[1], args=[await answer])
+            reply = self._make_result(at[1], args=[await answer])
         except TrishulaError as error:
             # Not the session's: another one may have followed on its connection.
             self._turns.refused(agent)

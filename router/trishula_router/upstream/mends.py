@@ -64,7 +64,7 @@ from trishula_router.upstream.asking import Asking
 from trishula_router.upstream.connections import Connections
 from trishula_router.upstream.decoding import values_for
 from trishula_router.upstream.direct_authorizer import Authorize, answer_directly
-from trishula_router.upstream.direct_calls import DirectCalls, Serve
+from trishula_router.upstream.direct_calls import DirectCalls, Result, Serve
 from trishula_router.upstream.direct_events import DirectEvents
 from trishula_router.upstream.frames import guard_frames
 from trishula_router.upstream.guarded_connection import guard_connections
@@ -161,7 +161,7 @@ class Mends:
             raise NodeFailed("this Crossbar is built otherwise than expected: peers could speak for each other")
         turns = Turns(time.monotonic, clock.callLater)
         _without(pace_meta_events(transport, turns), "a session that ends can hold up the others")
-        direct = DirectCalls(self._served, self._is_denied, message, clock.callLater, turns)
+        direct = DirectCalls(self._served, self._is_denied, message, Result, clock.callLater, turns)
         if not direct.install(transport):
             log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
         requests = Requests(node.quotas, _CLIENTS, message, direct.open_of, node.exceeded, turns)
