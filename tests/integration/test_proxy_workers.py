@@ -6,10 +6,12 @@ What a node bounds and tells is held to it by the tests of others too, which run
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +32,7 @@ from tests.integration.test_strangers import (  # noqa: F401
 )
 from tests.support.certificates import make_certificate
 from tests.support.keys import Pair, add_key
-from tests.support.node import NodeDied, NodeProcess, is_alive
+from tests.support.node import NodeDied, NodeProcess, environment, is_alive
 from tests.support.proxied import AtTheSocket, proxied_config, proxy_processes, socket_of
 from tests.support.raw import RawClient
 from tests.support.sessions import raw_session as session
@@ -214,6 +216,18 @@ def test_sessions_are_counted_as_ever(node: NodeProcess) -> None:
             return (told["connections"]["joined"], told["proxy_workers"]) == (3, {"wanted": 2, "running": 2})
 
         eventually(there, "other counts are told")
+
+
+def test_the_doctor_finds_nothing_wrong_with_what_runs(node: NodeProcess) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trishula.cli.main", "doctor", "--state", str(node.state_dir), "--json"],
+        capture_output=True,
+        text=True,
+        env=environment(TRISHULA_URL=node.url, TRISHULA_TOKEN=node.tokens["boss"]),
+        timeout=120.0,
+    )
+    found = json.loads(done.stdout)
+    assert [one for one in found if one["level"] == "fault"] == [] and len(found) > 5
 
 
 def test_one_that_ends_is_replaced_and_nobody_is_turned_away(node: NodeProcess) -> None:

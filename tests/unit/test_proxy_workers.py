@@ -24,6 +24,7 @@ from trishula_router.settings.crossbar_config import (
     listen_endpoint_of,
     listener_of,
     options_of,
+    without_proxy_workers,
 )
 from trishula_router.settings.options import parse_options
 from trishula_router.upstream.introduction import Introduction, read_introduction
@@ -250,6 +251,24 @@ def test_the_port_is_theirs_and_the_socket_the_router_workers() -> None:
     assert listen_endpoint_of(run).port == 9000
     options = parse_options(options_of(run), base=Path("/srv"), path="extra")
     assert (options.proxy_workers, options.proxy_endpoint) == (2, theirs)
+
+
+def test_who_looks_at_what_ran_last_sees_what_was_written() -> None:
+    address = ListenEndpoint("127.0.0.1", 9000)
+    written = copy.deepcopy(SHIPPED)
+    options_of(written)["proxy_workers"] = 2
+    run = effective_config(written, base=Path("/etc/bus"), state_dir=Path("/srv/state"), address=address)
+    assert check_config(run, base=Path("/srv/state")) != ()
+    before = copy.deepcopy(run)
+    seen = without_proxy_workers(run)
+    assert run == before
+    assert listener_of(seen)["endpoint"] == {**listener_of(written)["endpoint"], "port": 9000}
+    assert check_config(seen, base=Path("/srv/state")) == ()
+
+
+@pytest.mark.parametrize("broken", [{}, {"workers": None}, {"workers": [{"components": 1}]}, {"workers": [1]}])
+def test_who_looks_at_a_broken_one_sees_it_as_it_is(broken: dict[str, Any]) -> None:
+    assert without_proxy_workers(broken) == broken
 
 
 def test_without_any_nothing_is_another() -> None:

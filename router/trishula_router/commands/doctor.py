@@ -26,7 +26,7 @@ from trishula_router.doctor.machine_checks import check_machine
 from trishula_router.doctor.status_checks import check_cluster, check_road, check_status
 from trishula_router.settings.check import check_config, read_config_file
 from trishula_router.settings.check_links import ConfigFile
-from trishula_router.settings.crossbar_config import Json, listen_endpoint_of, options_of
+from trishula_router.settings.crossbar_config import Json, listen_endpoint_of, options_of, without_proxy_workers
 from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.options import NodeConfig, parse_options
 
@@ -128,7 +128,7 @@ def _config_of(state_dir: Path, configs: dict[Path, Json]) -> tuple[Path | None,
             return path, config
     path = state_dir / "crossbar" / "config.json"
     try:
-        return path, read_config_file(path)
+        return path, without_proxy_workers(read_config_file(path))
     except ConfigError:
         return None, None
 
