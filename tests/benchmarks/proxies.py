@@ -58,6 +58,8 @@ class Load:
         self._url, self._serializer, self._batch, self._tokens = url, serializer, batch, tokens
         self._certificate = certificate
         self._numbers = iter(range(10**12))
+        # Of this process: what an earlier one has left is acknowledged, and not counted.
+        self._run = f"{time.time_ns():x}"
         self._waiting: dict[str, int] = {}
         self._sent_to: dict[str, str] = {}
         self.acknowledged = 0
@@ -97,7 +99,7 @@ class Load:
         messages = [
             {
                 "type": "STATUS",
-                "id": f"{name}-{next(self._numbers)}",
+                "id": f"{self._run}-{next(self._numbers)}",
                 "from": name,
                 "to": to,
                 "timestamp": now_ms,
@@ -115,13 +117,16 @@ class Load:
             if not deliveries:
                 return
             tokens = [one["token"] for one in deliveries]
+            count = sum(one["message"]["id"].startswith(self._run) for one in deliveries)
             self._clients[name].begin_call(uris.MAILBOX_ACK, tokens).addCallbacks(
-                lambda _: self._done(name, len(tokens)), _failed
+                lambda _: self._done(name, count), _failed
             )
 
         return take
 
     def _done(self, name: str, count: int) -> None:
+        if not count:
+            return
         self.acknowledged += count
         self._waiting[name] -= count
         if not self._waiting[name]:

@@ -91,8 +91,8 @@ _DEFAULT_AGENTS = "dc,agni,rushabdev"
 @click.option(
     "--proxies",
     type=click.IntRange(0, MOST_PROXY_WORKERS),
-    help="How many processes of each node do the work of TLS, on cores of their own (default: 0). Worth it from four "
-    "cores on.",
+    help="How many processes of each node do the work of TLS, on cores of their own (default: 0). On one or two cores "
+    "they cost more than they give.",
 )
 @click.option("--renew", is_flag=True, help="Give the nodes of a directory that is there new certificates.")
 @json_option
