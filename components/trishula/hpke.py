@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-__all__ = ["BoxSpoilt", "ephemeral_of", "open_box", "private_of", "public_of", "seal_box"]
+__all__ = ["BoxSpoilt", "ephemeral_of", "file_key_of", "open_box", "private_of", "public_of", "seal_box"]
 
 _PRIME = 2**255 - 19
 _KEM, _KDF, _AEAD = b"\x00\x20", b"\x00\x01", b"\x00\x03"
@@ -26,6 +26,7 @@ _KEM_SUITE = b"KEM" + _KEM
 _SUITE = b"HPKE" + _KEM + _KDF + _AEAD
 _AUTH = b"\x02"
 _USE = b"trishula: ephemeral key, 1\n"
+_FILE_USE = b"trishula: attachment key, 1\n"
 
 
 class BoxSpoilt(ValueError):
@@ -51,6 +52,12 @@ def ephemeral_of(seed: bytes, recipient: bytes, aad: bytes, plaintext: bytes) ->
     """The ephemeral private key of a box: a secret of its sender's, and another one for each content."""
     content = recipient + hashlib.sha256(aad).digest() + hashlib.sha256(plaintext).digest()
     return hmac.digest(hmac.digest(seed, _USE, "sha256"), content, "sha256")
+
+
+def file_key_of(seed: bytes, recipient: bytes, aad: bytes, digest: str) -> bytes:
+    """The key of a file that goes with a box, and is known by its digest: a secret of its sender's, likewise."""
+    content = recipient + hashlib.sha256(aad).digest() + digest.encode()
+    return hmac.digest(hmac.digest(seed, _FILE_USE, "sha256"), content, "sha256")
 
 
 def seal_box(

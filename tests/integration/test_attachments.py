@@ -29,8 +29,11 @@ from trishula.errors import (
     AttachmentUnknown,
     TrishulaError,
 )
+from trishula.key_file import new_key_file
+from trishula.key_settings import KeySettings
+from trishula.known_keys import KnownKeys
 from trishula.runtime.surroundings import real
-from trishula.settings import Settings
+from trishula.settings import Settings, SettingsInvalid
 
 pytestmark = pytest.mark.node
 
@@ -73,10 +76,12 @@ async def until(condition: Any, timeout_s: float = 60.0) -> None:
 
 
 @asynccontextmanager
-async def client_of(node: NodeProcess, name: str) -> AsyncIterator[tuple[Client, list[Message]]]:
+async def client_of(
+    node: NodeProcess, name: str, keys: KeySettings | None = None
+) -> AsyncIterator[tuple[Client, list[Message]]]:
     """The agent itself: what comes for it is acknowledged at once."""
     got: list[Message] = []
-    client = Client(Settings((node.url,), name, node.tokens[name]))
+    client = Client(Settings((node.url,), name, node.tokens[name], keys=keys or KeySettings()))
 
     def take(deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
@@ -265,3 +270,47 @@ async def test_it_is_gone_on_with_after_kill_9_of_the_sender_and_of_the_node(tmp
             assert seen[count] >= reached
             await until(lambda: got)
             assert digest_of(await agni.save_attachment(got[0], tmp_path / "saved")) == digest_of(source)
+
+
+@on_reactor
+async def test_an_encrypted_messages_file_is_read_by_its_recipient_and_by_no_node(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    trusted = tmp_path / "trusted.json"
+    keys = {name: tmp_path / f"{name}.key" for name in ("dc", "agni")}
+    for name, path in keys.items():
+        KnownKeys(trusted, SettingsInvalid, "").trust(name, bytes.fromhex(new_key_file(path).public))
+    source = file_of(tmp_path / "plan.txt", 3 * MIB + 5, b"plan")
+    data = source.read_bytes()
+    known = {name: KeySettings((path,), trusted) for name, path in keys.items()}
+    async with client_of(node, "dc", known["dc"]) as (dc, _), client_of(node, "agni", known["agni"]) as (agni, got):
+        await dc.send("agni", payload={"text": "the plan"}, attachment=source, encrypt=True, id="sealed.1")
+        await until(lambda: got)
+        (message,) = got
+        assert message.encrypted
+        named = attachment_of(message.payload)
+        assert named is not None
+        assert (named.name, named.size_bytes, named.digest) == ("plan.txt", len(data), f"sha256:{digest_of(source)}")
+        assert "key" not in str(message.payload) and "sealed" not in message.to_wire()
+        (tmp_path / "inbox").mkdir()
+        saved = await agni.save_attachment(message, tmp_path / "inbox")
+        assert saved == tmp_path / "inbox" / "plan.txt"
+        assert digest_of(saved) == digest_of(source)
+        assert [path.name for path in (tmp_path / "inbox").iterdir()] == ["plan.txt"]
+        # By its id alone there is no key to it.
+        assert (
+            "its key is in the message" in (await failure_of(dc.save_attachment("sealed.1", tmp_path / "x"))).sentence
+        )
+        # The same file again under its id is the same message.
+        receipt = await dc.send("agni", payload={"text": "the plan"}, attachment=source, encrypt=True, id="sealed.1")
+        assert receipt.status == "duplicate"
+        error = await failure_of(dc.send("broadcast", attachment=source, encrypt=True))
+        assert isinstance(error, ArgumentInvalid) and "can't be encrypted" in error.sentence
+    kept_there = [path for path in node.state_dir.rglob("*") if path.is_file()]
+    assert any(path.parent.name == "dc" and path.stat().st_size > len(data) for path in kept_there)
+    windows = [data[at : at + 24] for at in range(0, len(data) - 24, 61_001)]
+    for path in kept_there:
+        there = path.read_bytes()
+        assert not any(window in there for window in windows), f"{path.name} has some of it"
+        for word in (digest_of(source).encode(), hashlib.sha256(data).digest(), b"plan.txt", b"the plan"):
+            assert word not in there, f"{path.name} has {word!r}"

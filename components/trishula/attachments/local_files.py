@@ -11,11 +11,15 @@ import mimetypes
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trishula.contract.attached import LARGEST_BYTES, NAME_LENGTH, AttachmentInfo, file_name_for
 from trishula.contract.texts import one_line
 from trishula.contract.units import show_bytes
 from trishula.errors import ArgumentInvalid, AttachmentDamaged, AttachmentTooLarge
+
+if TYPE_CHECKING:
+    from trishula.contract.sealed import SealedAttachment
 
 __all__ = ["FetchedFile", "SentFile"]
 
@@ -107,17 +111,27 @@ class FetchedFile:
         to: where it is to be: a path, or a directory, in which its name is made of what the sender called it.
         info: what the message says of it.
         replace: whether a file that is there may be replaced.
+        sealed: the key to it, if it is encrypted; ``info`` is that of the encrypted one then.
 
     Attributes:
         path: where it will be.
         have_bytes: how much is here.
     """
 
-    def __init__(self, to: str | os.PathLike[str], info: AttachmentInfo, *, replace: bool) -> None:
+    def __init__(
+        self,
+        to: str | os.PathLike[str],
+        info: AttachmentInfo,
+        *,
+        replace: bool,
+        sealed: SealedAttachment | None = None,
+    ) -> None:
         self.info = info
         self._replace = replace
+        self._sealed = sealed
         where = Path(to)
-        self.path = where / file_name_for(info) if where.is_dir() else where
+        named = info if sealed is None else sealed.opened
+        self.path = where / file_name_for(named) if where.is_dir() else where
         word = info.digest.removeprefix("sha256:")[:16]
         self._part = self.path.with_name(f".{self.path.name}.{word}.part")
         self.have_bytes = 0
@@ -173,13 +187,10 @@ class FetchedFile:
                     f"what was fetched as {self.info.digest} has the digest {digest} and {size_bytes} bytes, and is "
                     "deleted; fetch it again, or have its sender send it again"
                 )
-            os.fsync(self._descriptor)
-            if self._replace:
-                self._part.replace(self.path)
+            if self._sealed is None:
+                self._put(self._part, self._descriptor)
             else:
-                # Unlike a rename it replaces nothing.
-                os.link(self._part, self.path)
-                self._part.unlink()
+                self._put_opened(self._sealed)
             folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(folder)
@@ -190,6 +201,41 @@ class FetchedFile:
         except OSError as error:
             raise self._unwritable(error) from None
         return self.path
+
+    def _put(self, part: Path, descriptor: int) -> None:
+        os.fsync(descriptor)
+        if self._replace:
+            part.replace(self.path)
+        else:
+            # Unlike a rename it replaces nothing.
+            os.link(part, self.path)
+            part.unlink()
+
+    def _put_opened(self, sealed: SealedAttachment) -> None:
+        from trishula.attachments.opening import opened
+
+        readable = self._part.with_name(f"{self._part.name}.open")
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(readable, flags, 0o600)
+        try:
+            for data in opened(lambda offset, most: os.pread(self._descriptor, most, offset), sealed):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+            if _digest(descriptor) != (sealed.opened.digest, sealed.opened.size_bytes):
+                raise AttachmentDamaged(
+                    f"what was fetched as {sealed.info.digest} is opened another file than its message says; have its "
+                    "sender send it again"
+                )
+            self._put(readable, descriptor)
+            self._part.unlink()
+        except AttachmentDamaged:
+            self._part.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+            # Nobody finds it readable who was not given it.
+            readable.unlink(missing_ok=True)
 
     def _taken(self) -> ArgumentInvalid:
         return ArgumentInvalid(

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from trishula.attachments.local_files import FetchedFile, SentFile
+from trishula.attachments.local_files import FetchedFile
 from trishula.contract import uris
+from trishula.contract.attached import AttachmentInfo
 from trishula.errors import (
     AttachmentAway,
     AttachmentDamaged,
@@ -33,7 +34,7 @@ from trishula.runtime.pending import Pending
 from trishula.runtime.waiting import sleep
 from trishula.session.transport import AnswerLate, Link, LinkLost
 
-__all__ = ["Progress", "fetch", "in_thread", "none_at", "send"]
+__all__ = ["Outgoing", "Progress", "fetch", "in_thread", "none_at", "send"]
 
 T = TypeVar("T")
 
@@ -90,7 +91,18 @@ class _Patience:
         return self._until_s - self._seconds()
 
 
-async def send(engine: Engine, file: SentFile, patience_s: float, progress: Progress) -> None:
+class Outgoing(Protocol):
+    """A file on its way to a node: a :class:`.local_files.SentFile`, or a :class:`.sealing.SealedFile`."""
+
+    @property
+    def info(self) -> AttachmentInfo: ...
+
+    def read(self, offset: int, most_bytes: int) -> bytes: ...
+
+    def check_unchanged(self) -> None: ...
+
+
+async def send(engine: Engine, file: Outgoing, patience_s: float, progress: Progress) -> None:
     """Send a file to the node that we are joined to, until it is complete there.
 
     Raises:
@@ -121,7 +133,7 @@ async def send(engine: Engine, file: SentFile, patience_s: float, progress: Prog
             await sleep(engine.clock, _PAUSE_S if engine.member.link is link else 0.01)
 
 
-async def _send_on(engine: Engine, link: Link, file: SentFile, patience: _Patience, progress: Progress) -> None:
+async def _send_on(engine: Engine, link: Link, file: Outgoing, patience: _Patience, progress: Progress) -> None:
     info = file.info
     if engine.member.attached is not None and engine.member.limits.attachment_bytes is None:
         raise AttachmentsOff(none_at(engine))

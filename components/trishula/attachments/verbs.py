@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import msgspec
 
 from trishula.attachments import transfer
 from trishula.attachments.local_files import FetchedFile, SentFile
-from trishula.attachments.transfer import Progress
+from trishula.attachments.transfer import Outgoing, Progress
 from trishula.contract import uris
 from trishula.contract.addresses import agent_of
 from trishula.contract.attached import ATTACHMENT, AttachmentInfo, attachment_of
-from trishula.contract.message import Message
+from trishula.contract.encrypted import encrypted_for, no_key_for
+from trishula.contract.message import Message, ReceivedMessage
 from trishula.contract.receipts import Receipt
+from trishula.contract.sealed import ENCRYPTED_TYPE, sealed_info
 from trishula.contract.texts import show_value
 from trishula.errors import (
     ArgumentInvalid,
@@ -27,6 +30,7 @@ from trishula.errors import (
     RemoteError,
 )
 from trishula.messaging.engine import Engine
+from trishula.messaging.own_keys import boxes_for_file
 
 __all__ = ["PATIENCE_S", "save", "send"]
 
@@ -52,11 +56,6 @@ async def send(
     options: dict[str, Any],
 ) -> Receipt:
     """Send a file, and then the message that names it; see :meth:`trishula.verbs.Verbs.send`."""
-    if options.get("encrypt"):
-        raise ArgumentInvalid(
-            "encrypt is for the payload, and the attachment would travel and be kept as it is; encrypt the file "
-            "yourself, and send it without encrypt"
-        )
     if payload is not None and not isinstance(payload, Mapping):
         raise ArgumentInvalid(
             f"payload is {show_value(payload)}; a message with an attachment has a map or nothing: the attachment is "
@@ -69,12 +68,24 @@ async def send(
     patience_s = max(timeout_s or 0.0, PATIENCE_S)
     # Now: what is changed in it while the file travels doesn't travel.
     content = dict(payload or {})
+    boxes = boxes_for_file(engine.settings, str(engine.address)) if options.get("encrypt") else None
+    wire = {"type": type, "id": options["id"], "to": to}
+    if boxes is not None:
+        # That it can't be encrypted is said before the file is read.
+        boxes.file_key(wire, "")
     file = await transfer.in_thread(engine, lambda: SentFile.open(attachment))
     try:
+        outgoing: Outgoing = file
         content[ATTACHMENT] = file.info.to_wire()
+        if boxes is not None:
+            from trishula.attachments.sealing import SealedFile
+
+            key, around = boxes.file_key(wire, file.info.digest)
+            outgoing = closed = await transfer.in_thread(engine, partial(SealedFile, file, key, around))
+            content[ATTACHMENT] = sealed_info(closed.sealed)
         tries = 0
         while True:
-            await transfer.send(engine, file, patience_s, progress or _silent)
+            await transfer.send(engine, outgoing, patience_s, progress or _silent)
             sent = engine.send(to, type=type, payload=content, **options)
             try:
                 return await (sent if timeout_s is None else engine.confirmed(sent, options["id"], timeout_s))
@@ -97,15 +108,26 @@ async def save(
     progress: Progress | None,
 ) -> Path:
     """Fetch the file of a message; see :meth:`trishula.verbs.Verbs.save_attachment`."""
+    sealed = None
     if isinstance(message, str):
         info, sender = await _described(engine, message, sender, timeout_s)
         message_id = message
+        if info.media_type == ENCRYPTED_TYPE:
+            raise ArgumentInvalid(
+                f"the file of the message {message} is encrypted, and its key is in the message: save it from the "
+                "message, as its recipient gets that"
+            )
+    elif encrypted_for(message.payload) is not None:
+        raise ArgumentInvalid(no_key_for(engine.address))
+    elif isinstance(message, ReceivedMessage) and message.sealed is not None:
+        sealed = message.sealed
+        info, message_id, sender = sealed.info, message.id, agent_of(message.sender or "")
     else:
         named = attachment_of(message.payload)
         if named is None:
             raise ArgumentInvalid(f"the message {message.id} names no attachment")
         info, message_id, sender = named, message.id, agent_of(message.sender or engine.address.agent)
-    file = await transfer.in_thread(engine, lambda: FetchedFile(to, info, replace=replace).open())
+    file = await transfer.in_thread(engine, lambda: FetchedFile(to, info, replace=replace, sealed=sealed).open())
     try:
         await transfer.fetch(engine, message_id, sender, file, timeout_s, progress or _silent)
         return await transfer.in_thread(engine, file.finish)

@@ -10,6 +10,9 @@ without ``=``). In the box is the payload as JSON. It is closed by RFC 9180 (:mo
 such a map. So a box that is taken out of its message can't be opened in another one, and whoever puts his own signature
 on another's box has nobody who opens it as his.
 
+A file that goes with the message is closed by itself, and named beside the box, as ``attachment``
+(:mod:`trishula.contract.sealed`).
+
 All else of a message stays readable: who writes to whom, when, the subject, the type, the procedure, and how long the
 payload is. Nothing here does I/O.
 """
@@ -23,6 +26,7 @@ from typing import Any
 
 import msgspec
 
+from trishula.contract.attached import ATTACHMENT
 from trishula.contract.canonical import canonical
 
 __all__ = ["INFO", "NOT_DECRYPTED", "Box", "around", "encrypted_for", "no_key_for", "read_box"]
@@ -59,7 +63,9 @@ class Box(msgspec.Struct, frozen=True):
 def encrypted_for(payload: object) -> str | None:
     """For whom a payload is encrypted; ``None`` if it isn't."""
     # For each message that comes.
-    if type(payload) is not dict or len(payload) != 2 or _FOR not in payload or _BOX not in payload:
+    if type(payload) is not dict or not 2 <= len(payload) <= 3 or _FOR not in payload or _BOX not in payload:
+        return None
+    if len(payload) == 3 and ATTACHMENT not in payload:
         return None
     return str(payload[_FOR])
 

@@ -16,6 +16,7 @@ import msgspec
 from trishula.contract.addresses import AGENT_RULE, BROADCAST, ID_RULE, Address
 from trishula.contract.binary import count_binary, marked, may_hold_binary
 from trishula.contract.payload import PAYLOAD_RULE, pack
+from trishula.contract.sealed import SealedAttachment
 from trishula.contract.texts import LINE_RULE, is_line, show_value
 from trishula.errors import KeyUnknown, MessageInvalid
 
@@ -137,17 +138,20 @@ class ReceivedMessage(Message, frozen=True):
         signed_by: the agent of ``sender``, if its signature is good by a key that is known here as its own.
         signature_fault: why not, in words; ``None`` if it is good.
         encrypted: whether its payload came encrypted, for us.
+        sealed: the key to its encrypted attachment, if it has one.
     """
 
     # Fields in place of what is constant where nobody looked: a node can't set what it doesn't send.
     signed_by: str | None = None
     signature_fault: str | None = None
     encrypted: bool = False
+    sealed: SealedAttachment | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """See :meth:`Message.to_wire`."""
-        wire = Message.to_wire(self)
-        for key in ("signed_by", "signature_fault", "encrypted"):
+        # What opens a file is no JSON, so that it is written nowhere by accident.
+        wire = Message.to_wire(self if self.sealed is None else msgspec.structs.replace(self, sealed=None))
+        for key in ("signed_by", "signature_fault", "encrypted", "sealed"):
             wire.pop(key, None)
         return wire
 

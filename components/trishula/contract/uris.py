@@ -180,8 +180,9 @@ on.
 
 Attachments (caller: any agent): files beside messages. A message names one in its payload, as ``attachment`` =
 ``{digest, size_bytes, name?, media_type?}``; ``digest`` is ``sha256:`` and 64 hexadecimal digits
-(:mod:`trishula.contract.attached`). Send the file first: ``attachment.begin(digest, size_bytes)`` → ``{size_bytes,
-have_bytes, complete, chunk_bytes}``, then what follows ``have_bytes`` by ``attachment.put(digest, offset, data)`` → the
+(:mod:`trishula.contract.attached`), and it may stand beside an encrypted payload (:mod:`trishula.contract.sealed`).
+Send the file first: ``attachment.begin(digest, size_bytes)`` → ``{size_bytes, have_bytes, complete, chunk_bytes}``,
+then what follows ``have_bytes`` by ``attachment.put(digest, offset, data)`` → the
 same, in pieces of ``chunk_bytes`` (65,536) at most, until it is ``complete``: it is what its digest says then, and
 fsynced. ``data`` is bytes (in JSON, as WAMP writes them: U+0000 and Base64). A piece at another ``offset`` than
 ``have_bytes`` changes nothing; so ask with ``begin`` after a broken connection, and go on. At most 8 pieces of an agent

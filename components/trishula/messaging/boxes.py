@@ -18,9 +18,10 @@ from trishula.contract.binary import marked, unmarked
 from trishula.contract.encrypted import INFO, Box, around, read_box
 from trishula.contract.message import Message
 from trishula.contract.payload import pack
+from trishula.contract.sealed import beside_box
 from trishula.contract.signed import key_id
 from trishula.errors import ArgumentInvalid, PayloadNotJson
-from trishula.hpke import BoxSpoilt, ephemeral_of, open_box, private_of, public_of, seal_box
+from trishula.hpke import BoxSpoilt, ephemeral_of, file_key_of, open_box, private_of, public_of, seal_box
 from trishula.key_file import AgentKey, read_key_file
 from trishula.known_keys import KnownKeys
 from trishula.settings import SettingsInvalid
@@ -53,7 +54,7 @@ class Boxes:
         self._known.agents()
         self._address = address
 
-    def seal(self, wire: Mapping[str, Any], limit_bytes: int) -> dict[str, str]:
+    def seal(self, wire: Mapping[str, Any], limit_bytes: int) -> dict[str, Any]:
         """The payload of a message, in a box.
 
         Args:
@@ -64,7 +65,48 @@ class Boxes:
             ArgumentInvalid: it has no one recipient, or none whose key is known.
             PayloadNotJson, PayloadTooLarge: the payload is none.
         """
-        to = wire["to"]
+        to, keys = wire["to"], self._keys_of_reader(wire["to"])
+        packed = pack(wire.get("payload"), path="message.payload", limit_bytes=limit_bytes)
+        payload = msgspec.msgpack.decode(packed)
+        plaintext = _to_json(marked(payload))
+        own, aad = self._keys[0], around(wire, wire.get("from") or self._address)
+        try:
+            theirs = public_of(keys[-1])
+            enc, ciphertext = seal_box(
+                plaintext,
+                sender=private_of(own.seed()),
+                recipient=theirs,
+                ephemeral=ephemeral_of(own.seed(), theirs, aad, plaintext),
+                info=INFO,
+                aad=aad,
+            )
+        except ValueError:
+            raise _no_key(to, keys) from None
+        box = Box(key_id(own.public), key_id(keys[-1].hex()), enc, ciphertext).payload(to)
+        return {**box, **beside_box(payload)}
+
+    def file_key(self, wire: Mapping[str, Any], digest: str) -> tuple[bytes, bytes]:
+        """The key for the file of a message, whose payload :meth:`seal` closes, and what is around the box.
+
+        Args:
+            wire: the message, with its id; without its payload, perhaps.
+            digest: of the file.
+
+        Raises:
+            ArgumentInvalid: as :meth:`seal`.
+        """
+        keys, aad = self._keys_of_reader(wire["to"]), around(wire, wire.get("from") or self._address)
+        try:
+            return file_key_of(self._keys[0].seed(), public_of(keys[-1]), aad, digest), aad
+        except ValueError:
+            raise _no_key(wire["to"], keys) from None
+
+    def _keys_of_reader(self, to: object) -> Sequence[bytes]:
+        """The keys of a message's recipient, the one that was trusted last behind the others.
+
+        Raises:
+            ArgumentInvalid: it has no one recipient, or none whose key is known.
+        """
         if not isinstance(to, str) or to == BROADCAST or is_capability(to):
             raise ArgumentInvalid(
                 f"a message to {to} can't be encrypted, because a box has one reader whose key is known: send to each "
@@ -78,22 +120,7 @@ class Boxes:
                 f"a message to {to} can't be encrypted, because no key of {recipient} is known here: make it known "
                 f"with 'trishula key trust {recipient} KEY', where KEY is what 'trishula key show' prints there"
             )
-        packed = pack(wire.get("payload"), path="message.payload", limit_bytes=limit_bytes)
-        plaintext = _to_json(marked(msgspec.msgpack.decode(packed)))
-        own, aad = self._keys[0], around(wire, wire.get("from") or self._address)
-        try:
-            theirs = public_of(keys[-1])
-            enc, ciphertext = seal_box(
-                plaintext,
-                sender=private_of(own.seed()),
-                recipient=theirs,
-                ephemeral=ephemeral_of(own.seed(), theirs, aad, plaintext),
-                info=INFO,
-                aad=aad,
-            )
-        except ValueError:
-            raise ArgumentInvalid(f"what is known as the key {keys[-1].hex()} of {recipient} is none") from None
-        return Box(key_id(own.public), key_id(keys[-1].hex()), enc, ciphertext).payload(to)
+        return keys
 
     def opened(self, message: Message) -> Any:
         """The payload that was in the box of a message.
@@ -124,6 +151,10 @@ class Boxes:
                     continue
                 return _payload_in(opened, sender)
         raise ValueError(f"its box was not closed by a key of {sender} that is known here, or not for this message")
+
+
+def _no_key(to: object, keys: Sequence[bytes]) -> ArgumentInvalid:
+    return ArgumentInvalid(f"what is known as the key {keys[-1].hex()} of {agent_of(str(to))} is none")
 
 
 def _payload_in(plaintext: bytes, sender: str) -> Any:

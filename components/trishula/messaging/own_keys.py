@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trishula.messaging.boxes import Boxes
     from trishula.messaging.verifying import Verifier
 
-__all__ = ["boxes_of", "encrypting", "signing", "verifier_of"]
+__all__ = ["boxes_for_file", "boxes_of", "encrypting", "signing", "verifier_of"]
 
 
 def signing(settings: Settings, address: str) -> Callable[[bytes], str | None]:
@@ -55,9 +55,7 @@ def encrypting(settings: Settings, address: str) -> Callable[[dict[str, Any], in
 
     def encrypt(wire: dict[str, Any], limit_bytes: int) -> TrishulaError | None:
         if boxes is None:
-            return ArgumentInvalid(
-                f"{address} can't encrypt: name its own key in key_file, and whose keys count in trusted_keys"
-            )
+            return _no_keys(address)
         try:
             wire["payload"] = boxes.seal(wire, limit_bytes)
         except TrishulaError as error:
@@ -65,6 +63,25 @@ def encrypting(settings: Settings, address: str) -> Callable[[dict[str, Any], in
         return None
 
     return encrypt
+
+
+def boxes_for_file(settings: Settings, address: str) -> Boxes:
+    """What makes the keys of files that are sent encrypted.
+
+    Raises:
+        ArgumentInvalid: the agent has no key, or knows nobody's.
+        SettingsInvalid: a file of keys can't be used.
+    """
+    boxes = boxes_of(settings, address)
+    if boxes is None:
+        raise _no_keys(address)
+    return boxes
+
+
+def _no_keys(address: str) -> ArgumentInvalid:
+    return ArgumentInvalid(
+        f"{address} can't encrypt: name its own key in key_file, and whose keys count in trusted_keys"
+    )
 
 
 def boxes_of(settings: Settings, address: str) -> Boxes | None:

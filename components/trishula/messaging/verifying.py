@@ -25,9 +25,10 @@ import msgspec
 
 from trishula.contract.addresses import BROADCAST, Address, agent_of
 from trishula.contract.deliveries import Delivery
-from trishula.contract.encrypted import NOT_DECRYPTED, encrypted_for, no_key_for
+from trishula.contract.encrypted import NOT_DECRYPTED, around, encrypted_for, no_key_for
 from trishula.contract.message import DEFAULT_TTL_MS, Message, ReceivedMessage
 from trishula.contract.notices import is_word_of_node
+from trishula.contract.sealed import split_sealed
 from trishula.contract.signed import SIGNATURE_REFUSED, SLACK_MS, key_id, read_signature, statement
 from trishula.key_file import is_signed
 from trishula.known_keys import KnownKeys
@@ -123,11 +124,12 @@ class Verifier:
         if self._boxes is None:
             return Refused(message, no_key_for(self._address), requeue=True)
         try:
-            payload = self._boxes.opened(message)
+            aad = around({"type": message.type, "id": message.id, "to": message.to}, message.sender or "")
+            payload, sealed = split_sealed(self._boxes.opened(message), aad)
         except ValueError as error:
             return Refused(message, f"{NOT_DECRYPTED}: {error}", requeue=True)
         fields = {name: getattr(message, name) for name in _FIELDS} | {"payload": payload}
-        return ReceivedMessage(**fields, signed_by=agent_of(message.sender or ""), encrypted=True)
+        return ReceivedMessage(**fields, signed_by=agent_of(message.sender or ""), encrypted=True, sealed=sealed)
 
     def sorted(
         self, deliveries: list[Delivery], at: Address | None = None
