@@ -3,7 +3,7 @@
 # of its own, checks every record and body there, and compares what both hold. The node is not disturbed.
 #   deploy/rehearse_restore.sh [--state /var/lib/trishula] [--program /opt/trishula/bin/trishula] [--json]
 #   deploy/rehearse_restore.sh --backup FILE        the backup of last night instead of a new one
-# Run it as the user of the node (runuser -u trishula -- …). It needs room for two copies of the store below TMPDIR.
+# Run it as the user of the node (runuser -u trishula -- …). It needs room for three copies of the store below TMPDIR.
 # It ends with 0 if the restored store is whole and holds what the backup holds.
 set -euo pipefail
 
@@ -31,6 +31,7 @@ begun_s=$SECONDS
 
 if [[ -n $backup ]]; then
     cp "$backup" "$scratch/backup.sqlite"
+    [[ ! -d $backup.attachments ]] || cp -R "$backup.attachments" "$scratch/backup.sqlite.attachments"
 else
     "$program" node backup "$scratch/backup.sqlite" --state "$state" --json >/dev/null
 fi
@@ -39,9 +40,16 @@ for place in backup restored; do
     mkdir "$scratch/$place"
 done
 cp "$scratch/backup.sqlite" "$scratch/backup/node.sqlite"
-"$program" node verify --state "$scratch/backup" --json >"$scratch/backup.json"
+# Of a backup that was taken without its attachments the store is looked at alone.
+without=()
+if [[ -d $scratch/backup.sqlite.attachments ]]; then
+    cp -R "$scratch/backup.sqlite.attachments" "$scratch/backup/attachments"
+elif "$program" node verify --help | grep -q -e --no-attachments; then
+    without=(--no-attachments)
+fi
+"$program" node verify --state "$scratch/backup" "${without[@]}" --json >"$scratch/backup.json"
 "$program" node restore "$scratch/backup.sqlite" --state "$scratch/restored" --json >/dev/null
-"$program" node verify --state "$scratch/restored" --json >"$scratch/restored.json"
+"$program" node verify --state "$scratch/restored" "${without[@]}" --json >"$scratch/restored.json"
 
 python3 -c '
 import json, sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 import msgspec
 from twisted.logger import Logger
@@ -12,11 +13,12 @@ from trishula_router.attachments.ledger import Link
 from trishula_router.background import log_fault
 from trishula_router.store.interface import Store
 
-__all__ = ["forget", "recall", "write_down"]
+__all__ = ["PREFIX", "forget", "read", "recall", "write_down"]
 
 log = Logger()
 
-_PREFIX = "attachment:"
+#: Under what the store remembers them.
+PREFIX = "attachment:"
 
 
 class _Noted(msgspec.Struct):
@@ -26,9 +28,14 @@ class _Noted(msgspec.Struct):
 
 async def recall(store: Store) -> list[Link]:
     """All that are on record."""
+    return read(await store.remembered(PREFIX))
+
+
+def read(remembered: Mapping[str, str]) -> list[Link]:
+    """Those that a store remembers."""
     links = []
-    for key, text in (await store.remembered(_PREFIX)).items():
-        agent, _, message_id = key.removeprefix(_PREFIX).partition(":")
+    for key, text in remembered.items():
+        agent, _, message_id = key.removeprefix(PREFIX).partition(":")
         with contextlib.suppress(msgspec.MsgspecError):
             noted = msgspec.json.decode(text, type=_Noted)
             links.append(Link(agent, message_id, noted.info, noted.at))
@@ -47,4 +54,4 @@ def forget(store: Store, link: Link) -> None:
 
 
 def _key(link: Link) -> str:
-    return f"{_PREFIX}{link.agent}:{link.message_id}"
+    return f"{PREFIX}{link.agent}:{link.message_id}"

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from trishula_router.commands.state_dir import (
 )
 
 if TYPE_CHECKING:
+    from trishula_router.attachments.backup import Checked
     from trishula_router.store.interface import Verification
     from trishula_router.store.sqlite.check import Progress
 
@@ -44,52 +45,66 @@ _SHOWN = 50
 
 @click.command()
 @_STATE_OPTION
+@click.option("--no-attachments", is_flag=True, help="Leave out the files that are attached to messages.")
 @json_option
 @click.pass_obj
-def verify(shell: State, state: Path | None) -> None:
+def verify(shell: State, state: Path | None, no_attachments: bool) -> None:
     """Check a node's store, and name what is damaged.
 
-    It checks the journal's chain, every message and body against its record, and the file's structure. It reads the
-    file itself, also while the node runs. It names each record and message that is damaged, by number and id, and ends
-    with 0 only if there is none.
+    It checks the journal's chain, every message and body against its record, the file's structure, and the files that
+    are attached to messages by their SHA-256. It reads all of them itself, also while the node runs. It names each
+    record and message that is damaged, by number and id, and each attachment that is damaged or missing, and ends with
+    0 only if there is none.
 
     \b
     Examples:
       trishula node verify
       trishula node verify --state /var/lib/trishula --json
     """
+    from trishula_router.attachments.backup import check
+    from trishula_router.attachments.files import DIRECTORY
     from trishula_router.store.sqlite.files import verify_file
 
-    file = store_of(state)
+    file, attachments = store_of(state), None
     with faults_of_store(), _progress(shell, "checking") as progress:
         verification = verify_file(file, progress)
-    _tell(shell, verification, {"file": str(file)}, f"{file}: ")
+        if not no_attachments:
+            attachments = _looked_at(verification, lambda: check(file, file.parent / DIRECTORY))
+    _tell(shell, verification, {"file": str(file)}, f"{file}: ", attachments=attachments)
 
 
 @click.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @_STATE_OPTION
+@click.option("--no-attachments", is_flag=True, help="Leave out the files that are attached to messages.")
 @json_option
 @click.pass_obj
-def backup(shell: State, file: Path, state: Path | None) -> None:
+def backup(shell: State, file: Path, state: Path | None, no_attachments: bool) -> None:
     """Copy a node's store into FILE, also while the node runs, and check the copy.
 
-    FILE is the store of one instant, in one SQLite file, and is never written over. The agents and their tokens are not
-    in it: agents.json in the state directory is small text, to be copied beside it. If the store is damaged, FILE has
-    the same damage, and the command ends with 1 and names it.
+    FILE is the store of one instant, in one SQLite file, and is never written over. The files that are attached to its
+    messages are copied into the directory FILE.attachments. The agents and their tokens are not in it: agents.json in
+    the state directory is small text, to be copied beside it. If the store is damaged, FILE has the same damage, and
+    the command ends with 1 and names it; an attachment that is damaged or missing is named, and not copied.
 
     \b
     Examples:
       trishula node backup /backup/trishula-$(date +%F).sqlite
       trishula node backup today.sqlite --state /var/lib/trishula --json
     """
+    from trishula_router.attachments.backup import directory_of
+    from trishula_router.attachments.files import DIRECTORY
     from trishula_router.store.sqlite.files import back_up
 
-    source = store_of(state)
+    source, attachments = store_of(state), None
     with faults_of_store(), _progress(shell, "copying") as progress:
         verification = back_up(source, file, progress)
+        if not no_attachments:
+            directories = source.parent / DIRECTORY, directory_of(file)
+            attachments = _looked_at(verification, lambda: _copy(file, *directories))
     size = file.stat().st_size
-    _tell(shell, verification, {"file": str(file), "bytes": size}, f"{file} ({show_bytes(size)}): ")
+    facts = {"file": str(file), "bytes": size}
+    _tell(shell, verification, facts, f"{file} ({show_bytes(size)}): ", attachments=attachments)
 
 
 @click.command()
@@ -101,7 +116,8 @@ def backup(shell: State, file: Path, state: Path | None) -> None:
 def restore(shell: State, file: Path, state: Path | None, damaged: bool) -> None:
     """Put the backup FILE in the place of a node's store; the node must be stopped.
 
-    The store that was there is kept beside it under a dated name. The restored store gets a new epoch. Messages that
+    Attachments are put back from the directory FILE.attachments, if it is there; what is there of others stays. The
+    store that was there is kept beside it under a dated name. The restored store gets a new epoch. Messages that
     were settled after the backup was made are open again and are delivered again; agents that ran since then remember
     their ids and only acknowledge them.
 
@@ -110,6 +126,9 @@ def restore(shell: State, file: Path, state: Path | None, damaged: bool) -> None
       trishula node restore /backup/trishula-2026-11-23.sqlite
       trishula node restore today.sqlite --state /var/lib/trishula --json
     """
+    from trishula_router.attachments.backup import check, directory_of
+    from trishula_router.attachments.files import DIRECTORY
+    from trishula_router.store.sqlite.connection import FILE_NAME
     from trishula_router.store.sqlite.files import restore as put_in_place
 
     if not file.exists():
@@ -127,8 +146,20 @@ def restore(shell: State, file: Path, state: Path | None, damaged: bool) -> None
             allow_damage=damaged,
             progress=progress,
         )
-    facts = {"state": str(state_dir), "file": str(file), "kept": None if kept is None else str(kept)}
-    _tell(shell, verification, facts, f"{state_dir} has the store of {file} now: ", failing=not damaged)
+        here, beside, store = state_dir / DIRECTORY, directory_of(file), state_dir / FILE_NAME
+        has_attachments = beside.is_dir()
+        if has_attachments:
+            _looked_at(verification, lambda: _copy(store, beside, here))
+        attachments = _looked_at(verification, lambda: check(store, here))
+    facts: dict[str, Any] = {"state": str(state_dir), "file": str(file), "kept": None if kept is None else str(kept)}
+    before = f"{state_dir} has the store of {file} now: "
+    if attachments is not None and not has_attachments:
+        facts["attachments_missing"] = len(attachments.missing)
+        if attachments.missing and not shell.json:
+            count = len(attachments.missing)
+            click.echo(f"there is no directory {beside}, and {count} attachments that messages name are not here")
+        attachments = None
+    _tell(shell, verification, facts, before, failing=not damaged, attachments=attachments)
     if kept is not None and not shell.json:
         click.echo(f"the store that was there is {kept}; delete it when you don't need it any more")
 
@@ -198,6 +229,30 @@ def compact(shell: State, state: Path | None) -> None:
     _tell(shell, verification, facts, f"{state_dir}: the store took {took}: ")
 
 
+def _looked_at(verification: Verification, look: Callable[[], Checked]) -> Checked | None:
+    """What is found of attachments; ``None`` if the store is so damaged that it doesn't tell which there are."""
+    from trishula_router.store.interface import StoreError
+
+    try:
+        return look()
+    except StoreError:
+        if verification.damages:
+            return None
+        raise
+
+
+def _copy(store: Path, source: Path, target: Path) -> Checked:
+    from trishula_router.attachments.backup import copy_into
+
+    try:
+        return copy_into(store, source, target)
+    except OSError as error:
+        raise CommandFailed(
+            f"attachments can't be copied from {source} to {target}: {error.strerror or error}; the store itself is in "
+            "its place"
+        ) from None
+
+
 def store_of(state: Path | None) -> Path:
     """The store of a state directory; see :func:`.state_dir.existing_state_dir`."""
     from trishula_router.store.sqlite.connection import FILE_NAME
@@ -234,12 +289,21 @@ def _progress(shell: State, what: str) -> Iterator[Progress]:
 
 
 def _tell(
-    shell: State, verification: Verification, facts: dict[str, Any], before: str, *, failing: bool = True
+    shell: State,
+    verification: Verification,
+    facts: dict[str, Any],
+    before: str,
+    *,
+    failing: bool = True,
+    attachments: Checked | None = None,
 ) -> None:
     """Print what a verification found; end with :attr:`Exit.FAILED` if that is damage."""
     from trishula_router.mail.audit import told_verification
 
     told = {**facts, **told_verification(verification)}
+    faults = () if attachments is None else attachments.faults
+    if attachments is not None:
+        told["attachments"] = attachments.told()
     if shell.json:
         shell.line(told)
     elif told["ok"]:
@@ -252,5 +316,12 @@ def _tell(
         if count > _SHOWN:
             click.echo(f"  and {count - _SHOWN} more; --json has them all")
         click.echo("what is not named is whole; a backup may have what is: trishula node restore FILE")
-    if failing and not told["ok"]:
+    if attachments is not None and not shell.json:
+        if attachments.files:
+            click.echo(f"{attachments.files} attachments ({show_bytes(attachments.size_bytes)}), as they were sent")
+        for sentence in faults[:_SHOWN]:
+            click.echo(f"  {plain(sentence)}")
+        if len(faults) > _SHOWN:
+            click.echo(f"  and {len(faults) - _SHOWN} more; --json has them all")
+    if (failing and not told["ok"]) or faults:
         raise click.exceptions.Exit(int(Exit.FAILED))

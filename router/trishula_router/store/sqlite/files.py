@@ -104,6 +104,19 @@ def remembered_in(file: Path, prefix: str) -> dict[str, str]:
         return remembered(connection, prefix)
 
 
+def is_own_message(file: Path, agent: str, message_id: str) -> bool:
+    """Whether a store has a message of an agent or its instances, with its payload, that its own node accepted.
+
+    Raises:
+        StoreError: as :func:`verify_file`.
+    """
+    with _reading(file) as connection:
+        rows = connection.execute(
+            "SELECT sender FROM message WHERE id = ? AND position < ? AND body != 0", (message_id, 1 << ORIGIN_SHIFT)
+        )
+        return any(sender.partition("/")[0] == agent for (sender,) in rows)
+
+
 def begin_of(file: Path) -> tuple[str, Base]:
     """Of which epoch a store is, and where its own journal begins.
 
