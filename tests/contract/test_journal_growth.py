@@ -16,3 +16,11 @@ def test_a_small_store_takes_many_times_what_it_holds(tmp_path: Path) -> None:
     assert figures.file_bytes <= limit_bytes
     assert figures.archived > 0.7 * messages
     assert figures.archive_bytes < figures.archived * 150
+
+
+def test_so_do_two_linked_ones(tmp_path: Path) -> None:
+    messages, limit_bytes = 80_000, 24 * MIB
+    figures = grow(tmp_path, messages, limit_bytes, ids_ms=10_000, linked=True)
+    # With the rows of all messages it would be full.
+    assert figures.file_bytes <= limit_bytes
+    assert figures.archived > 0.7 * messages

@@ -86,6 +86,12 @@ def copy_begins_at(cluster: Cluster, name: str) -> int:
     return found or 0
 
 
+def rows_of(cluster: Cluster, name: str, message_id: str) -> int:
+    """How many rows a node has of a message."""
+    with closing(sqlite3.connect(f"file:{cluster[name].state_dir / FILE_NAME}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("SELECT count(*) FROM message WHERE id = ?", (message_id,)).fetchone()[0])
+
+
 def archive(cluster: Cluster, name: str) -> int:
     """Archive what is ten seconds old; up to which record the journal is cut then."""
     run(cluster, cluster[name], "journal", "archive", "--older-than", "10s")
@@ -101,6 +107,11 @@ def test_linked_nodes_cut_and_keep_what_a_killed_one_lacks(cluster: Cluster) -> 
     # Each one's copy follows, in a round of its own.
     wait(lambda: copy_begins_at(cluster, "agni") == bases["rushabdev"])
     wait(lambda: copy_begins_at(cluster, "rushabdev") == bases["agni"])
+
+    # Nothing is left of what is that old, so it is a new message if it is sent again, through either node.
+    wait(lambda: not any(rows_of(cluster, name, one) for name in NAMES for one in ("m1", "m2")))
+    exchange(cluster, "rushabdev", "agni", "m1")
+    wait(lambda: [rows_of(cluster, name, "m1") for name in NAMES] == [1, 1])
 
     rushabdev.kill()
     exchange(cluster, "agni", "agni", "m3", "m4")

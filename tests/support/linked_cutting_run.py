@@ -105,8 +105,12 @@ class Linked:
             while held(target, source) < source.high_water:
                 run = self.do(source.extract(0, held(target, source), limit=7, limit_bytes=10_000))
                 self.do(target.copy(name, run))
-            self._holders[name].heard(other, target.epoch, {source.epoch: held(target, source)}, 0, 0.0)
+            told = {origin.epoch: origin.sequence for origin in target.origins()}
+            self._holders[name].heard(other, target.epoch, told, 0, 0.0)
             self._holders[other].peers[name].base = source.base().sequence
+            heard = self._holders[other].peers[name]
+            heard.first_use, heard.bare = source.first_use, dict(self._holders[name].bare)
+            self.do(target.raise_first_use(source.first_use))
 
     def close(self) -> None:
         """End well."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
-from trishula_router.store.bases import Base, Dropped
+from trishula_router.store.bases import Base, Dropped, Shared
 from trishula_router.store.commits import Commits
 from trishula_router.store.facts import ArchivedFacts, Attempts, Facts
 from trishula_router.store.interface import Condition, Copied, Forgotten, History, Store, Verification
@@ -271,8 +271,22 @@ class HeldStore:
     def shrink(self) -> Deferred[bool]:
         return self._ask(self._writes, "shrink", self.inner.shrink)
 
-    def drop(self, after: int, limit: int, *, ids_since: int, at: int) -> Deferred[Dropped]:
-        return self._ask(self._writes, "drop", lambda: self.inner.drop(after, limit, ids_since=ids_since, at=at))
+    def drop(
+        self, after: int, limit: int, *, ids_since: int, at: int, shared: Shared | None = None
+    ) -> Deferred[Dropped]:
+        return self._ask(
+            self._writes, "drop", lambda: self.inner.drop(after, limit, ids_since=ids_since, at=at, shared=shared)
+        )
+
+    @property
+    def first_use(self) -> int:
+        return self.inner.first_use
+
+    def raise_first_use(self, first_use: int) -> Deferred[None]:
+        return self._ask(self._writes, "raise_first_use", lambda: self.inner.raise_first_use(first_use))
+
+    def bare(self) -> Deferred[dict[str, int]]:
+        return self._ask(self._writes, "bare", self.inner.bare)
 
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         return self._ask(self._writes, "note", lambda: self.inner.note(kind, facts, at))

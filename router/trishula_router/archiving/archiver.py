@@ -30,6 +30,7 @@ from twisted.logger import Logger
 from trishula.errors import NodeFailed, StorageFailed, StorageFull
 from trishula.evidence.writing import ChainBroken
 from trishula_router.archiving.copies import Holders, cut_copies, held_by_all, lacking
+from trishula_router.archiving.dropping import Dropping
 from trishula_router.archiving.due import SEGMENT_RECORDS, Due, due
 from trishula_router.archiving.segments import Contents, Segments, SegmentUnusable
 from trishula_router.settings.options import NodeConfig, RetentionPolicy
@@ -125,7 +126,7 @@ class Archiver:
         self._lock = DeferredLock()
         self._has_looked = False
         self._held_after = 0
-        self._drop_after = 0
+        self._dropping = Dropping(store, holders)
         self._contents = Contents(0, 0, 0, 0)
 
     def makes_room(self, fullness: float) -> bool:
@@ -217,7 +218,8 @@ class Archiver:
         self.holds_back = await self._held_back(what)
         await cut_copies(self._store, self._holders, _STEP, _STEPS_A_ROUND)
         await self._let_go()
-        await self._drop()
+        now = self._now()
+        await self._dropping.round(self._earlier(now - self._policy.ids_ms), now, _MESSAGES, _STEPS_A_ROUND)
         if done.records or self._policy.archive_ms is not None:
             await self._delete_old()
             self._contents = await self.in_thread(self.segments.contents)
@@ -330,18 +332,6 @@ class Archiver:
         for _ in range(_HELD_STEPS_A_ROUND):
             self._held_after = await self._store.let_go(self._held_after, _MESSAGES)
             if not self._held_after:
-                return
-
-    async def _drop(self) -> None:
-        if len(self._store.origins()) > 1:
-            # Another node may still know the id: it would take the next message under it for the old one, that is done.
-            return
-        now = self._now()
-        ids_since = self._earlier(now - self._policy.ids_ms)
-        for _ in range(_STEPS_A_ROUND):
-            dropped = await self._store.drop(self._drop_after, _MESSAGES, ids_since=ids_since, at=now)
-            self._drop_after = dropped.after
-            if not self._drop_after:
                 return
 
     async def _delete_old(self) -> None:

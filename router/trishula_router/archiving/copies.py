@@ -7,22 +7,46 @@ from typing import Protocol
 
 from trishula_router.store.interface import Store
 
-__all__ = ["Holders", "cut_copies", "held_by_all", "lacking"]
+__all__ = ["Holder", "Holders", "cut_copies", "held_by_all", "lacking"]
 
 
-class _Holder(Protocol):
+class _Progress(Protocol):
+    durable: int
+
+
+class Holder(Protocol):
+    """What a peer told; see :class:`trishula_router.peers.journal_policy.Peer`."""
+
     @property
     def epoch(self) -> str | None: ...
 
     @property
     def base(self) -> int: ...
 
-
-class Holders(Protocol):
-    """What the peers hold, as they told since this node's start; see :class:`trishula_router.peers.Replication`."""
+    @property
+    def is_up(self) -> bool: ...
 
     @property
-    def peers(self) -> Mapping[str, _Holder]:
+    def first_use(self) -> int: ...
+
+    @property
+    def bare(self) -> Mapping[str, int]: ...
+
+    @property
+    def journals(self) -> Mapping[str, _Progress]: ...
+
+
+class Holders(Protocol):
+    """What the peers hold, as they told since this node's start; see :class:`trishula_router.peers.Replication`.
+
+    Attributes:
+        bare: what this node has no bodies of; told to the peers: see :meth:`.Cuttable.bare`.
+    """
+
+    bare: Mapping[str, int]
+
+    @property
+    def peers(self) -> Mapping[str, Holder]:
         """The peers by name, heard of or not."""
 
     def durable_at(self, name: str, epoch: str | None = None) -> int:

@@ -10,6 +10,7 @@ import msgspec
 
 from trishula.contract.texts import is_line
 from trishula_router.peers.journal_policy import Peer, Replication
+from trishula_router.store.first_use import MOST_FIRST_USE
 from trishula_router.store.interface import Store
 from trishula_router.store.runs import Extract
 
@@ -44,6 +45,10 @@ class Hello(msgspec.Struct):
     # Up to which record its journal is in its archive. An older version tells none, and can't copy a journal that
     # begins so, with a run of what is left of that (store.runs.Rest).
     base: int = -1
+    # From which use on it counts ids (store.first_use), and up to where it has no bodies of messages, by the epochs of
+    # journals. An older version tells neither, and while one is there nothing is counted anew.
+    first_use: int = -1
+    bare: dict[str, int] = {}
 
 
 class Journal(msgspec.Struct):
@@ -72,11 +77,15 @@ class Belief:
         """Why a hello can't be true."""
         if hello.node != peer:
             return f"it speaks as {hello.node[:_EPOCH_LETTERS]}"
-        if len(hello.held) > _MOST_JOURNALS or any(len(epoch) > _EPOCH_LETTERS for epoch in (hello.epoch, *hello.held)):
+        journals = {*hello.held, *hello.bare}
+        if len(journals) > _MOST_JOURNALS or any(len(one) > _EPOCH_LETTERS for one in (hello.epoch, *journals)):
             return "it names more journals, or longer epochs, than there are"
-        numbers = (hello.base + 1, hello.sent_at, hello.mark, hello.echo, hello.echo_age_ms, *hello.held.values())
+        held = (*hello.held.values(), *hello.bare.values())
+        numbers = (hello.base + 1, hello.sent_at, hello.mark, hello.echo, hello.echo_age_ms, *held)
         if any(not 0 <= number < _MOST for number in numbers):
             return "it has numbers that count nothing"
+        if not -1 <= hello.first_use <= MOST_FIRST_USE:
+            return "it counts ids from a use on that there is not"
         if any(len(word) > _EPOCH_LETTERS or not is_line(word) for word in (hello.version, hello.agents)):
             return "its version, or the digest of its agents, is none"
         others = {one.epoch: one.name for one in self.others(peer) if one.is_up}
@@ -87,6 +96,15 @@ class Belief:
         """Keep what a peer can do, and where its journal begins."""
         known = self._replication.peers[peer]
         known.revokes, known.takes_bases, known.base = hello.revokes, hello.base >= 0, max(0, hello.base)
+        known.first_use, known.bare = hello.first_use, hello.bare
+        if hello.first_use > self._store.first_use:
+            # The next hello brings it again if the store can't take it; the store says why.
+            self._store.raise_first_use(hello.first_use).addErrback(lambda _: None)
+
+    def with_store(self, hello: Hello) -> Hello:
+        """A hello of this node, with what it says of the store: its base, from which use on it counts, what is bare."""
+        base, bare = self._store.base().sequence, dict(self._replication.bare)
+        return msgspec.structs.replace(hello, base=base, first_use=self._store.first_use, bare=bare)
 
     def others(self, peer: str) -> list[Peer]:
         """The other peers."""

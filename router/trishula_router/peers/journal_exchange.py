@@ -178,9 +178,8 @@ class Peering:
                 *self.clocks.echo(name, steady_ms),
                 *self.about(),
                 True,
-                self._store.base().sequence,
             )
-            self._post(name, HELLO, msgspec.msgpack.encode(hello))
+            self._post(name, HELLO, msgspec.msgpack.encode(self._belief.with_store(hello)))
         self._missed.clear()
 
     def _steady_ms(self) -> int:

@@ -95,6 +95,9 @@ class Peer:
         revokes: whether it heeds revocations; ``True`` until it was heard of.
         takes_bases: whether it takes a journal whose begin is in an archive alone; see :class:`.store.runs.Rest`.
         base: up to which record its own journal is in its archive.
+        first_use: from which use on it counts ids, see :mod:`trishula_router.store.first_use`; -1 if it is of a release
+            that doesn't.
+        bare: for each journal, by its epoch, up to which record it has no body of any message.
     """
 
     name: str
@@ -107,6 +110,8 @@ class Peer:
     revokes: bool = True
     takes_bases: bool = False
     base: int = 0
+    first_use: int = -1
+    bare: Mapping[str, int] = field(default_factory=dict)
     journals: dict[str, _Progress] = field(default_factory=dict)
 
 
@@ -142,10 +147,14 @@ class Replication:
     Args:
         epoch: of our own store.
         peers: their names.
+
+    Attributes:
+        bare: what this node tells of itself as :attr:`Peer.bare`.
     """
 
     def __init__(self, epoch: str, peers: Iterable[str]) -> None:
         self._epoch = epoch
+        self.bare: Mapping[str, int] = {}
         self.peers = {name: Peer(name) for name in peers}
 
     def heard(

@@ -13,6 +13,7 @@ meets, the base tells how far the last one came and ``until`` how far it is to g
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -22,7 +23,7 @@ from trishula_router.store.journal import GENESIS
 if TYPE_CHECKING:
     from trishula_router.store.facts import ArchivedFacts
 
-__all__ = ["Base", "Dropped", "NotArchivable", "checked_end"]
+__all__ = ["Base", "Dropped", "NotArchivable", "Shared", "checked_end"]
 
 
 class Base(NamedTuple):
@@ -54,6 +55,18 @@ class Dropped(msgspec.Struct, frozen=True, gc=False):
 
     after: int
     messages: int
+
+
+class Shared(NamedTuple):
+    """What linked nodes have in common, each by the number of a journal, as sequences.
+
+    Attributes:
+        lasts: up to here all peers hold it, and what they had written by then is held here.
+        bares: up to here no peer keeps the body of any message.
+    """
+
+    lasts: Mapping[int, int]
+    bares: Mapping[int, int]
 
 
 class NotArchivable(Exception):

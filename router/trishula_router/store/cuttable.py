@@ -6,7 +6,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from trishula_router.store.bases import Base, Dropped
+from trishula_router.store.bases import Base, Dropped, Shared
 from trishula_router.store.facts import ArchivedFacts
 
 __all__ = ["Cuttable"]
@@ -57,15 +57,31 @@ class Cuttable(Protocol):
         answer says where to go on; 0 at the end.
         """
 
-    def drop(self, after: int, limit: int, *, ids_since: int, at: int) -> Deferred[Dropped]:
+    def drop(
+        self, after: int, limit: int, *, ids_since: int, at: int, shared: Shared | None = None
+    ) -> Deferred[Dropped]:
         """Delete messages whose records were cut, and whose ids may be forgotten; of ``limit`` behind a position.
 
+        Of a linked node those alone of which all records are within what is shared; the first use is above theirs then,
+        in the same transaction.
+
         Args:
-            after: a position; 0 to begin.
+            after: a position, in the journal that is looked at; 0, or that journal's first possible one, to begin.
             limit: how many to look at.
             ids_since: ids of messages that were accepted before this instant (ms) may be forgotten.
             at: now.
+            shared: of a linked node.
         """
+
+    @property
+    def first_use(self) -> int:
+        """Which use of its id a message is whose id is not known here: see :mod:`.first_use`."""
+
+    def raise_first_use(self, first_use: int) -> Deferred[None]:
+        """Count from a use on, if that is higher."""
+
+    def bare(self) -> Deferred[dict[str, int]]:
+        """For each journal, by its epoch, up to which record of those that were cut no message has its body here."""
 
     def shrink(self) -> Deferred[bool]:
         """Give free pages back to the disk that the next days don't need: one step, of some milliseconds.

@@ -7,7 +7,8 @@ the store writes it, all in one transaction. So both stores fold alike, and SQLi
   alias. What each node accepted has its own ``accepted_at``, so an alias has a body of its own. Nobody here reads it,
   but it is kept with the message's: whoever copies that journal from here, and knows no other, needs it.
 * Everything else names messages. Where one of them is not here yet, because it is in a journal that is copied later,
-  the record is kept as an *early* one and told when the message arrives.
+  the record is kept as an *early* one and told when the message arrives. Where its journal has come further and the
+  message is not here, it was forgotten (:mod:`.first_use`), and what is told of it is passed over.
 * Of the nodes that a message to a capability was handed to the last one counts; see :mod:`.keepers`.
 * Instants that are counted with here (when a message was accepted, when it expires) are put into this node's clock; by
   how much the clock of the node that handed out the run is ahead of it, the caller knows. Those in records stay as they
@@ -21,12 +22,13 @@ Nothing here does I/O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
 from trishula.contract.addresses import agent_of, is_capability
 from trishula_router.store.facts import AcceptedFacts
+from trishula_router.store.first_use import FIRST_USE, first_use_in
 from trishula_router.store.fold_changes import Changes, Identity, Row, Shelf
 from trishula_router.store.identity import is_one_message
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
@@ -59,7 +61,8 @@ def fold(
     arrival: int,
     fresh: Sequence[tuple[int, int, str, bytes, bytes]],
     extract: Extract,
-    ahead_ms: int = 0,
+    ahead_ms: int,
+    held: Callable[[int], int],
 ) -> Changes:
     """What new records of an origin make of the store.
 
@@ -71,11 +74,15 @@ def fold(
         fresh: see :func:`joined`.
         extract: the run.
         ahead_ms: see :meth:`~trishula_router.store.interface.Store.copy`.
+        held: up to which sequence the journal of a number is held here.
     """
     is_told = fresh or (extract.rest is not None and extract.rest.remembered)
-    changes = _Fold(shelf, numbering, number, arrival, fresh, extract, ahead_ms).run() if is_told else Changes([])
+    folding = _Fold(shelf, numbering, number, arrival, fresh, extract, ahead_ms, held)
+    changes = folding.run() if is_told else Changes([])
     if extract.rest is not None:
-        changes.notes.update(handed_on(extract.rest.notes, numbering.node_of(number)))
+        notes = handed_on(extract.rest.notes, numbering.node_of(number))
+        changes.first_use = first_use_in(notes)
+        changes.notes.update({key: text for key, text in notes.items() if key != FIRST_USE})
     return changes
 
 
@@ -89,7 +96,9 @@ class _Fold:
         fresh: Sequence[tuple[int, int, str, bytes, bytes]],
         extract: Extract,
         ahead_ms: int,
+        held: Callable[[int], int],
     ) -> None:
+        self._held = held
         self._shelf = shelf
         self._numbering = numbering
         self._number = number
@@ -272,7 +281,8 @@ class _Fold:
         record, telling = told.record, told.telling
         row = self._rows.get(self._aliases.get(told.message, told.message))
         if row is None:
-            self._changes.early.append((told.message, record.position))
+            if not self._is_past(told.message):
+                self._changes.early.append((told.message, record.position))
             return
         row.is_changed = True
         if telling.attempt:
@@ -297,6 +307,12 @@ class _Fold:
             row.settled, row.settled_at = record.position, record.at
         else:
             self._trace(row, record.position)
+
+    def _is_past(self, position: int) -> bool:
+        """Whether the record that accepted a message came here, now or before."""
+        number = position >> ORIGIN_SHIFT
+        last = self._extract.last if number == self._number else self._held(number)
+        return position & SEQUENCE_MASK <= last
 
     def _deliver(self, row: Row, record: Record, telling: Telling) -> None:
         if telling.attempt < row.attempts:

@@ -136,6 +136,7 @@ class Changes:
         traces: (position of a message, of a further record that tells of it) each.
         purged: positions of messages whose bodies are to be deleted.
         notes: what is to be remembered; see :mod:`.revoked`.
+        first_use: at least from there on uses are counted; see :mod:`.first_use`.
         copied: the answer.
     """
 
@@ -151,6 +152,7 @@ class Changes:
     traces: set[tuple[int, int]] = field(default_factory=set)
     purged: list[int] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+    first_use: int = 0
 
     def copied(self, sequence: int) -> Copied:
         """The answer to whoever asked for the copy."""

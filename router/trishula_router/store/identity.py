@@ -16,9 +16,9 @@ repeat, but a further row of the same use.
 Of a message that was accepted before digests were kept, the body is asked, and where that is gone, type and recipient.
 
 An id is **forgotten** when its message was accepted too long ago (``retention.ids``) and can't be delivered any more:
-it is settled, and its time is over. Rows and records stay. The next message under that id is the next *use* of it, and
-the node that accepts it writes the number into the record: so nodes that copy it need not agree about what is forgotten
-when.
+it is settled, and its time is over. The next message under that id is the next *use* of it, and the node that accepts
+it writes the number into the record: so nodes that copy it need not agree about what is forgotten when. In the end rows
+go as well, and from where a node counts then, :mod:`.first_use` says.
 
 What two nodes accept apart from each other as the same use of a key is one message if it is equal, else two. Records of
 nodes that know no digests are told apart as those nodes do, by the whole address of the sender.
@@ -148,9 +148,13 @@ class Ids:
         stored: what is stored under their keys: the latest use, in order of arrival.
         at: now.
         ids_since: see :func:`is_known`.
+        first_use: see :mod:`.first_use`.
     """
 
-    def __init__(self, stored: Mapping[Key, Sequence[StoredMessage]], at: int, ids_since: int) -> None:
+    def __init__(
+        self, stored: Mapping[Key, Sequence[StoredMessage]], at: int, ids_since: int, first_use: int = 0
+    ) -> None:
+        self._first_use = first_use
         self._stored = stored
         self._at = at
         self._ids_since = ids_since
@@ -176,9 +180,9 @@ class Ids:
         """Which use of its id one that is to be stored is."""
         found = self._stored.get(key)
         if not found:
-            return 0
+            return self._first_use
         is_further = draft.apart and is_known(found, self._ids_since, self._at) and repeated(found, draft)
-        return found[0].use if is_further else found[0].use + 1
+        return found[0].use if is_further else max(self._first_use, found[0].use + 1)
 
     def taken(self, key: Key, draft: Draft, positions: tuple[int, ...]) -> None:
         """It was stored."""

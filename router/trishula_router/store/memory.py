@@ -76,7 +76,7 @@ class MemoryStore(MemoryCutting):
 
     def _append(self, drafts: Sequence[Draft], at: int, ids_since: int = 0) -> list[Accepted]:
         keys = [key_of(draft) for draft in drafts]
-        ids = Ids({key: self._under(key) for key in keys}, at, ids_since)
+        ids = Ids({key: self._under(key) for key in keys}, at, ids_since, self.first_use)
         accepted = []
         for key, draft in zip(keys, drafts, strict=True):
             known = ids.known(key, draft)
@@ -246,9 +246,12 @@ class MemoryStore(MemoryCutting):
         fresh = joined(extract, node, end, self._shelf.base_of(number))
         if fresh or (fresh is not None and rest and rest.last > end.sequence):
             newest_arrival = self.high_water + self._tails.copied
-            changes = fold(self._shelf, self._tails.numbering, number, newest_arrival, fresh, extract, ahead_ms)
+            changes = fold(
+                self._shelf, self._tails.numbering, number, newest_arrival, fresh, extract, ahead_ms, self._held
+            )
             self._shelf.write(number, changes, are_held=rest is not None)
             self._notes.update(changes.notes)
+            self._count_from(changes.first_use)
             end = End(rest.last, rest.digest) if rest else End(fresh[-1][0], fresh[-1][4])
             base = rebased(extract, self._tails.end_of(number), self._shelf.base_of(number))
             if base is not None:
@@ -259,6 +262,9 @@ class MemoryStore(MemoryCutting):
             return changes.copied(end.sequence)
         self._tails.commit()
         return Copied(end.sequence, [], [], [])
+
+    def _held(self, number: int) -> int:
+        return self._tails.end_of(number).sequence if number else self.high_water
 
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(kind, facts, at)

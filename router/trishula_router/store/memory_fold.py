@@ -38,6 +38,7 @@ class MemoryShelf:
         bases: where those of others begin that were cut.
         held: records before that, of all journals.
         notes: what is remembered.
+        tellers: by message, the positions of records that told of it and were cut.
     """
 
     messages: dict[int, StoredMessage] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class MemoryShelf:
     bases: dict[int, Base] = field(default_factory=dict)
     held: list[Record] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+    tellers: dict[int, set[int]] = field(default_factory=dict)
 
     @property
     def own_end(self) -> End:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from trishula_router.store.first_use import FIRST_USE
 from trishula_router.store.journal import Kind
 from trishula_router.store.lease_facts import LEASES, lease_notes
 from trishula_router.store.revoked import REVOKED, revocations_in
@@ -28,11 +29,12 @@ def notes_in(kind: str, at: int, facts: bytes) -> dict[str, str]:
 def handed_on(notes: Mapping[str, str], node: str) -> dict[str, str]:
     """What of that belongs to records of a node's journal that were cut, for a store that never had them.
 
-    Of leases only what that node wrote: of what another one wrote the store may have newer words, from its journal.
+    Of leases only what that node wrote: of what another one wrote the store may have newer words, from its journal. And
+    from which use on the store that hands it out counts: it doesn't tell of messages that it has forgotten.
     """
     revoked = (f"{REVOKED}token:", f"{REVOKED}before:")
     return {
         key: text
         for key, text in notes.items()
-        if key.startswith(revoked) or (key.startswith(LEASES) and key.endswith(f":{node}"))
+        if key == FIRST_USE or key.startswith(revoked) or (key.startswith(LEASES) and key.endswith(f":{node}"))
     }

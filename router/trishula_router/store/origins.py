@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from trishula_router.store.bases import Base
 from trishula_router.store.facts import write_facts
+from trishula_router.store.first_use import FIRST_USE, first_use_in
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, digest_of
 from trishula_router.store.runs import Extract, Fresh, Origin
 
@@ -49,6 +50,11 @@ def read_base(connection: sqlite3.Connection, origin: int = 0) -> Base:
     return Base(*found) if found else Base()
 
 
+def _read_first_use(connection: sqlite3.Connection) -> int:
+    rows = connection.execute("SELECT key, value FROM property WHERE key = ?", (FIRST_USE,)).fetchall()
+    return first_use_in(dict(rows))
+
+
 class Chain:
     """Both ends of the node's own chain, as the writer's transaction sees them.
 
@@ -56,6 +62,7 @@ class Chain:
         base: where it begins.
         durable: its newest end as of the last commit.
         durable_base: where it begins as of the last commit.
+        first_use: see :mod:`.first_use`; ``durable_first_use``: as of the last commit.
         collects: whether somebody takes what is written: see :meth:`keep` and :meth:`take`.
     """
 
@@ -63,6 +70,7 @@ class Chain:
         self.sequence, self.digest = End()
         self.durable = End()
         self.base = self.durable_base = Base()
+        self.first_use = self.durable_first_use = 0
         self.collects = False
         self._pending: list[Fresh] = []
         self._fresh: list[Fresh] = []
@@ -70,12 +78,14 @@ class Chain:
     def reload(self, connection: sqlite3.Connection) -> None:
         """Take both ends from the file."""
         self.base = self.durable_base = read_base(connection)
+        self.first_use = self.durable_first_use = _read_first_use(connection)
         self.durable = _read_end(connection, 0)
         self.sequence, self.digest = self.durable
 
     def commit(self) -> None:
         self.durable = End(self.sequence, self.digest)
         self.durable_base = self.base
+        self.durable_first_use = self.first_use
         if self._pending:
             self._fresh += self._pending
             self._pending = []
@@ -83,6 +93,7 @@ class Chain:
     def rollback(self) -> None:
         self.sequence, self.digest = self.durable
         self.base = self.durable_base
+        self.first_use = self.durable_first_use
         self._pending = []
 
     def keep(self, fresh: Fresh) -> None:
@@ -252,6 +263,10 @@ class Tails:
     def _keep(self) -> None:
         if self._kept is None:
             self._kept = self.numbering.copy(), dict(self._ends), dict(self._bases)
+
+    def held(self, number: int) -> int:
+        """Up to which sequence a journal is held, the own one, too."""
+        return self.end_of(number).sequence if number else self.own.sequence
 
     def end_of(self, number: int) -> End:
         """The end of another's chain."""

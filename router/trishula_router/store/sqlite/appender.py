@@ -42,7 +42,7 @@ class Appender:
         keys = [key_of(draft) for draft in drafts]
         if self._rows.has_any_of(keys=keys):
             self._rows.write(connection)
-        ids = Ids(reads.known_keys(connection, keys), at, ids_since)
+        ids = Ids(reads.known_keys(connection, keys), at, ids_since, self._tails.own.first_use)
         own, copied = self._tails.own, self._tails.copied
         extend, collects = own.extend, own.collects
         journal: list[tuple[int, int, str, bytes, bytes]] = []

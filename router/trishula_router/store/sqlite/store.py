@@ -302,9 +302,10 @@ class SqliteStore(CuttingStore):
                 return Copied(end.sequence, [], [], [])
             newest = self._chain.sequence + self._tails.copied
             here, numbering = fold_rows.SqliteShelf(connection), self._tails.numbering
-            changes = fold(here, numbering, learned.number, newest, fresh, extract, ahead_ms)
+            changes = fold(here, numbering, learned.number, newest, fresh, extract, ahead_ms, self._tails.held)
             self._space.claim_copies(connection, changes.new, changes.bodies.values())
             fold_rows.write(connection, changes)
+            self._count_from(connection, changes.first_use)
             base = rebased(extract, end, self._tails.base_of(learned.number))
             end = End(fresh[-1][0], fresh[-1][4]) if rest is None else End(rest.last, rest.digest)
             if base is not None:
