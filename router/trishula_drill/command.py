@@ -13,6 +13,7 @@ import click
 
 from trishula.cli.state import State, json_option
 from trishula.exit_codes import Exit
+from trishula_drill.cells_faults import CELL_DRILLS
 from trishula_drill.cluster_faults import CLUSTER_DRILLS
 from trishula_drill.fallback_faults import FALLBACK_DRILLS
 from trishula_drill.faults import ALL, DRILLS
@@ -52,6 +53,10 @@ With one node, agents with a folder each, and what moves files between the folde
 
 {_listed(FALLBACK_DRILLS)}
 
+With two nodes that are not linked, joined by a Redis that is started for it (redis-server must be there):
+
+{_listed(CELL_DRILLS)}
+
 \b
 Examples:
   trishula drill kill9 --rounds 20
@@ -59,7 +64,9 @@ Examples:
   trishula drill failover --rounds 50 --json
 """
 )
-@click.argument("name", type=click.Choice([*DRILLS, ALL, *CLUSTER_DRILLS, *FALLBACK_DRILLS]), metavar="NAME")
+@click.argument(
+    "name", type=click.Choice([*DRILLS, ALL, *CLUSTER_DRILLS, *FALLBACK_DRILLS, *CELL_DRILLS]), metavar="NAME"
+)
 @click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="How often faults strike.")
 @click.option("--seed", type=click.IntRange(0), help="Of an earlier run, to strike the same faults again.")
 @click.option(
@@ -80,7 +87,7 @@ def drill(ctx: click.Context, name: str, rounds: int, seed: int | None, state: P
             "is started with a clock that was set forward; leave it out for a throw-away directory"
         )
     require_crossbar()
-    if state is not None and name in CLUSTER_DRILLS:
+    if state is not None and name in {**CLUSTER_DRILLS, **CELL_DRILLS}:
         raise click.UsageError(
             f"--state {state} can't be used in the drill {name}, which makes two nodes of its own; leave it out"
         )

@@ -34,6 +34,11 @@ class Kind(StrEnum):
     BANDWIDTH = "bandwidth"  # each direction of a connection carries ``amount`` bytes a second
     FULL = "disk full"  # the store may not grow any more; after ``for_s`` there is room again
     FSYNC = "failing fsync"  # each fsync of the store fails, for ``for_s``
+    KILL_REDIS = "kill redis"  # kill -9; after ``for_s`` an empty one takes its place
+    FLUSH_REDIS = "flush redis"  # it forgets everything
+    SLOW_REDIS = "slow redis"  # it answers nobody for ``amount`` s, and then all that was asked
+    FREEZE_REDIS = "freeze redis"  # SIGSTOP, SIGCONT after ``for_s``
+    CUT_REDIS = "cut redis"  # its connections are reset, new ones are welcome
     CLOCK = "clock step"  # the wall clock of the node or of a client is set ``amount`` s ahead of the true one
 
 

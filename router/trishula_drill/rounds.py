@@ -3,7 +3,7 @@
 Rounds are run in *legs*, see :mod:`.stage`; the next leg goes on with the same stores. A round begins when messages
 flow again after the one before; a bus that doesn't recover is a failure. Drills of one node are in
 :mod:`.node_rounds`, those of linked ones in :mod:`.cluster_rounds`, that of agents with folders in
-:mod:`.fallback_rounds`.
+:mod:`.fallback_rounds`, that of cells in :mod:`.cells_rounds`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from trishula_drill.cells_faults import CELL_DRILLS
+from trishula_drill.cells_rounds import CellsStage
 from trishula_drill.cluster_faults import CLUSTER_DRILLS
 from trishula_drill.cluster_rounds import ClusterStage
 from trishula_drill.fallback_faults import FALLBACK_DRILLS
@@ -42,8 +44,8 @@ def run_drill(
     """Run a drill.
 
     Args:
-        drill: a key of :data:`~.faults.DRILLS`, :data:`~.cluster_faults.CLUSTER_DRILLS` or
-            :data:`~.fallback_faults.FALLBACK_DRILLS`.
+        drill: a key of :data:`~.faults.DRILLS`, :data:`~.cluster_faults.CLUSTER_DRILLS`,
+            :data:`~.fallback_faults.FALLBACK_DRILLS` or :data:`~.cells_faults.CELL_DRILLS`.
         state: the node's state directory, which is left as it is then; a throw-away one if absent. Linked nodes have
             throw-away ones.
         on_progress: told after each round.
@@ -58,6 +60,8 @@ def run_drill(
         stage: Stage
         if drill in CLUSTER_DRILLS:
             stage = ClusterStage(directory, network, report, chance)
+        elif drill in CELL_DRILLS:
+            stage = CellsStage(directory, network, report)
         elif drill in FALLBACK_DRILLS:
             stage = FallbackStage(directory, state or directory / "state", network, report, chance)
         else:
