@@ -128,8 +128,11 @@ def test_a_flush_loses_all_and_the_road_goes_on(subject: Subject) -> None:
     north, south = subject.end("north", "n1"), subject.end("south", "s1")
     south.read(10, 0.01)
     north.append([("south", {b"n": b"1"})])
+    before = south.losses
     subject.flush()
     assert south.read(10, 0.01) == []
+    # So that nobody waits for what was on it.
+    assert south.losses == before + 1
     north.append([("south", {b"n": b"2"})])
     assert numbers(south.read(10, 1.0)) == [b"2"]
     subject.flush()

@@ -54,6 +54,10 @@ class LossyRoad:
     def where(self) -> str:
         return self._road.where
 
+    @property
+    def losses(self) -> int:
+        return self._road.losses
+
     def append(self, entries: Sequence[tuple[str, Fields]]) -> None:
         out = [one for one in entries if self._random.random() >= self.loss]
         out += [one for one in out if self._random.random() < self.repeats]

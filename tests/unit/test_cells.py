@@ -126,6 +126,21 @@ def test_news_that_is_lost_is_asked_for(world: World) -> None:
     world.until(lambda: north.state("m1") == "done", at_most_s=120.0)
 
 
+def test_news_that_a_flush_took_is_asked_for_at_once(world: World) -> None:
+    north, south = world["north"], world["south"]
+    at_home(world)
+    south.leave("agni")
+    north.send("dc", status("m1"))
+    world.until(lambda: south.state("m1") == "accepted")
+    world.advance(1.0)
+    world.weather(loss=1.0)
+    south.attach("agni")
+    world.until(lambda: south.state("m1") == "done")
+    world.roads.flush()
+    world.weather()
+    world.until(lambda: north.state("m1") == "done", at_most_s=5.0)
+
+
 def test_a_flush_loses_nothing(world: World) -> None:
     north = world["north"]
     at_home(world)

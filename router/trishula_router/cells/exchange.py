@@ -137,7 +137,7 @@ class Exchange:
         self._is_writing = self._is_reading = self._keeps_homes = False
         self._has_led = self._is_stopped = False
         self._sweep: Iterator[str] = iter(())
-        self._sweep_s = 0.0
+        self._sweep_s, self._losses = 0.0, 0
 
     @property
     def where(self) -> str:
@@ -200,6 +200,13 @@ class Exchange:
             # Nobody waits for as long as Redis was away, once it is back.
             self.forwards.hurry(self._clock.seconds())
 
+    def _look_for_losses(self) -> None:
+        """See whether news of what is out may have been lost, so that it is asked for rather than waited for."""
+        was_away, losses = self._standing.well("read"), self._ends.read.losses
+        if was_away or losses != self._losses:
+            self._losses = losses
+            self.forwards.hurry(self._clock.seconds())
+
     # -- letters in ----------------------------------------------------------------------------------------------------
 
     def _read_soon(self) -> None:
@@ -213,7 +220,7 @@ class Exchange:
                 entries = await self._ends.in_reader(partial(self._ends.read.read, _READ, _WAIT_S))
                 if entries:
                     await self._work_off(entries)
-                self._standing.well("read")
+                self._look_for_losses()
         except (RoadFailed, KeyUnfit) as error:
             self._standing.failed("read", str(error))
         except (StorageFull, StorageFailed):

@@ -205,8 +205,8 @@ class Forwards:
         return found
 
     def hurry(self, now_s: float) -> None:
-        """Have all that is sent and not known to be there sent again at once."""
-        for forward in self.sent():
+        """What was on the road is lost: have all that is out sent again, or asked for, as soon as it may be."""
+        for forward in self._by_position.values():
             forward.tries = 0
             self._schedule(forward, now_s)
 

@@ -18,12 +18,13 @@ class MemoryRoads:
     Attributes:
         is_down: whether nobody reaches it.
         appended: how many entries were put on streams.
+        losses: how often everything was lost.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self.seconds = seconds
         self.is_down = False
-        self.appended = 0
+        self.appended = self.losses = 0
         self.streams: dict[str, dict[str, dict[bytes, bytes]]] = {}
         #: By cell: id → (who reads it, since when).
         self.pending: dict[str, dict[str, tuple[str, float]]] = {}
@@ -31,6 +32,7 @@ class MemoryRoads:
 
     def flush(self) -> None:
         """Lose everything."""
+        self.losses += 1
         self.streams.clear()
         self.pending.clear()
         self.homes.clear()
@@ -57,6 +59,11 @@ class MemoryRoad:
     def where(self) -> str:
         """In memory."""
         return "memory"
+
+    @property
+    def losses(self) -> int:
+        """See :class:`.road.Road`."""
+        return self._roads.losses
 
     def append(self, entries: Sequence[tuple[str, Fields]]) -> None:
         """See :class:`.road.Road`."""

@@ -70,6 +70,9 @@ class RedisRoad:
         node: the node's name.
         base: the state directory, where relative paths start.
         takes_over_ms: see :data:`TAKES_OVER_MS`.
+
+    Attributes:
+        losses: see :class:`.road.Road`.
     """
 
     def __init__(self, options: CellOptions, node: str, base: Path, takes_over_ms: int = TAKES_OVER_MS) -> None:
@@ -81,6 +84,8 @@ class RedisRoad:
         # What this node read before, and did not acknowledge, comes first.
         self._begins = True
         self._reads = 0
+        self._has_read = False
+        self.losses = 0
 
     @property
     def where(self) -> str:
@@ -128,8 +133,10 @@ class RedisRoad:
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
+            self.losses += self._has_read
             self._make_group()
             answer = ask()
+        self._has_read = True
         return _entries(_of_stream(answer))
 
     def _make_group(self) -> None:

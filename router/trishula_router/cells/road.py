@@ -44,6 +44,10 @@ class Road(Protocol):
     def where(self) -> str:
         """Where it leads, for people."""
 
+    @property
+    def losses(self) -> int:
+        """How often the own stream was found to be another one than before: what was on it is lost."""
+
     def append(self, entries: Sequence[tuple[str, Fields]]) -> None:
         """Put entries on the streams of cells, (cell, fields) each, in order."""
 
