@@ -109,6 +109,9 @@ class Box:
     def take_back(self, forwards: Iterable[Forward], hold_s: float = 0.0) -> None:
         assert not list(forwards)
 
+    def ask(self, forwards: Iterable[Forward]) -> None:
+        assert not list(forwards)
+
     def goes_well(self, address: str) -> None:
         pass
 

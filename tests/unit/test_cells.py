@@ -260,6 +260,20 @@ def test_a_full_mailbox_puts_off_and_nothing_is_lost(tmp_path: Path) -> None:
     assert set(world.ran.values()) == {1}
 
 
+def test_what_a_cell_had_that_is_gone_for_good_ends_with_its_time(world: World) -> None:
+    north, south = world["north"], world["south"]
+    at_home(world)
+    south.leave("agni")
+    north.send("dc", status("m1", ttl_ms=20_000))
+    world.until(lambda: south.state("m1") == "accepted")
+    world.advance(1.0)
+    south.rig.crash()
+    world.advance(30.0)
+    assert north.state("m1") == "accepted"
+    world.until(lambda: north.state("m1") == "expired", at_most_s=400.0)
+    assert len(north.cells.forwards) == 0
+
+
 def test_a_cancel_reaches_the_other_cell(world: World) -> None:
     north, south = world["north"], world["south"]
     at_home(world)

@@ -367,9 +367,7 @@ class Exchange:
             self.post(self._cell, Beacon(number))
         due = self.forwards.due(now_s, _AGAIN)
         run(self.onward.send_again(due.again))
-        for forward in due.ask:
-            sender, message_id, to = forward.key
-            self.post(forward.cell, Ask(ticket=forward.ticket, sender=sender, id=message_id, to=to))
+        self.onward.ask(due.ask)
         for forward in due.recall:
             self._recall(forward.cell, forward.ticket, forward.key)
         # What nothing wakes is found within seconds, and a round stays short whatever there is.

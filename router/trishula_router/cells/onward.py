@@ -19,7 +19,7 @@ from trishula.errors import MessageInvalid, StorageFailed, StorageFull
 from trishula_router.background import run
 from trishula_router.cells.forwards import Forward, Forwards
 from trishula_router.cells.homes import Homes
-from trishula_router.cells.letters import Letter, Mail, News
+from trishula_router.cells.letters import Ask, Letter, Mail, News
 from trishula_router.clocks.clock import Clock
 from trishula_router.mail.delivery import Delivery
 from trishula_router.mail.entry import Entry
@@ -38,6 +38,8 @@ __all__ = ["Onward", "reason_of"]
 _BATCH = 256
 _BATCH_BYTES = 2 * 1024 * 1024
 _LEAST_HOLD_S, _MOST_HOLD_S = 1.0, 30.0
+#: The cell that has a message is the first to say that its time is over.
+_EXPIRY_MS = 60_000
 
 _to_json = msgspec.json.Encoder().encode
 
@@ -184,6 +186,17 @@ class Onward:
                 wire: dict[str, Any] = msgspec.json.decode(body)
                 left_ms = lease.entry.expires_at - now
                 self._post(forward.cell, _mail(forward, wire, left_ms, lease.entry.by_deadline))
+
+    def ask(self, forwards: Iterable[Forward]) -> None:
+        """Ask how messages stand at their cells; what a cell that is gone for good has had ends with its time."""
+        for forward in forwards:
+            lease = self._mailroom.leases.get(forward.position)
+            if lease is not None and not lease.settling and lease.entry.expires_at + _EXPIRY_MS <= self._now():
+                self._forwards.drop(forward)
+                self._settlement.expire_soon([lease.entry])
+                continue
+            sender, message_id, to = forward.key
+            self._post(forward.cell, Ask(ticket=forward.ticket, sender=sender, id=message_id, to=to))
 
     # -- back ----------------------------------------------------------------------------------------------------------
 
