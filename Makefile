@@ -47,7 +47,9 @@ $(VENV)/.dev-installed: deploy/lock/dev.txt setup.cfg pyproject.toml | $(BIN)/py
 # libraries of deploy/examples; the same with the SDK of MCP, with that
 # of A2A, and with frameworks of agents. Not compiled beforehand: most of what they bring is never imported.
 BESIDE := $(VENV)-examples/.installed $(VENV)-mcp/.installed $(VENV)-a2a/.installed $(VENV)-frameworks/.installed
-$(BESIDE): $(VENV)-%/.installed: deploy/lock/%.txt | $(BIN)/python
+# This one has 1 GB: too much for each run of the tests, so only crewai-test asks for it.
+CREWAI := $(VENV)-crewai/.installed
+$(BESIDE) $(CREWAI): $(VENV)-%/.installed: deploy/lock/%.txt | $(BIN)/python
 	@echo "Installing what is tested beside Crossbar from deploy/lock/$*.txt into $(VENV)-$*"
 	@"$(PYTHON)" -m venv "$(VENV)-$*"
 	@$(VENV)-$*/bin/python -m pip --disable-pip-version-check -qq install --no-compile --no-deps --require-hashes --requirement deploy/lock/$*.txt
@@ -75,6 +77,10 @@ bench: $(VENV)/.run-installed ## Measure a throw-away durable node on this machi
 .PHONY: test
 test: $(VENV)/.dev-installed $(BESIDE) ## Run the whole test suite (ARGS="-k name" to choose)
 	@$(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.lanes)
+
+.PHONY: crewai-test
+crewai-test: $(VENV)/.dev-installed $(CREWAI) ## Run the test of the example of CrewAI, which make test skips: installs 1 GB
+	@$(BIN)/python -m pytest tests/integration/test_frameworks.py -k crewai
 
 .PHONY: check
 check: $(VENV)/.dev-installed ## Types, linter, format, what the wheel holds, docs
@@ -115,6 +121,7 @@ lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
 	$(COMPILE) --extra mcp --output-file deploy/lock/mcp.txt setup.cfg
 	$(COMPILE) --extra a2a --output-file deploy/lock/a2a.txt setup.cfg
 	$(COMPILE) --extra frameworks --output-file deploy/lock/frameworks.txt setup.cfg
+	$(COMPILE) --extra crewai --output-file deploy/lock/crewai.txt setup.cfg
 	echo 'numpy>=2.1' > build/numpy.in
 	$(COMPILE) --output-file build/numpy.txt build/numpy.in
 	for lock in router dev; do { \
@@ -123,6 +130,6 @@ lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
 
 .PHONY: clean
 clean: ## Remove what was built and cached, and the environment
-	rm -rf $(VENV) $(VENV)-examples $(VENV)-mcp $(VENV)-a2a $(VENV)-frameworks build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-examples $(VENV)-mcp $(VENV)-a2a $(VENV)-frameworks $(VENV)-crewai build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf components/*.egg-info router/*.egg-info *.egg-info

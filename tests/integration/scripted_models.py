@@ -132,6 +132,25 @@ def autogen_helper() -> Any:
     return Scripted()
 
 
+def crewai_helper() -> Any:
+    from crewai import BaseLLM
+
+    class Scripted(BaseLLM):
+        def supports_function_calling(self) -> bool:
+            return True
+
+        def call(self, messages: Any, *_: Any, **__: Any) -> Any:
+            last = messages[-1]
+            if last["role"] == "tool":
+                return f"I heard: {last['content']}"
+            return [{"id": "c", "type": "function", "function": {"name": "ask", "arguments": json.dumps(ARGUMENTS)}}]
+
+        async def acall(self, *arguments: Any, **keywords: Any) -> Any:
+            return self.call(*arguments, **keywords)
+
+    return Scripted(model="scripted")
+
+
 if __name__ == "__main__":
     example = importlib.import_module(sys.argv[1])
     agent: Agent = example.helper(globals()[sys.argv[1]]())

@@ -514,6 +514,7 @@ LOCKS = {
     "mcp": ("mcp",),
     "a2a": ("a2a",),
     "frameworks": ("frameworks",),
+    "crewai": ("crewai",),
 }
 
 
