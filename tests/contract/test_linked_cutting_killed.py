@@ -67,8 +67,8 @@ def test_killed_at_any_step_nothing_is_lost_or_done_twice(tmp_path: Path) -> Non
         assert not linked.ask(store.verify()).damages
         # The chain leads from the first segment into the store, from files alone.
         end, sequence = bytes(32), 0
-        for segment in sorted((tmp_path / name / "archive" / store.epoch).iterdir()):
-            checked = check_file(segment, ())
+        for segment in Archive(tmp_path / name / "archive" / store.epoch).segments():
+            checked = check_file(segment.path, ())
             assert checked.ok
             assert checked.head is not None
             assert (checked.head.first, bytes.fromhex(checked.head.previous)) == (sequence + 1, end)

@@ -233,4 +233,4 @@ def test_stores_of_both_kinds_forget_nothing_that_is_needed(seed: int, steps: in
 
 @pytest.mark.parametrize("seed", range(3))
 def test_they_do_forget(seed: int) -> None:
-    assert forgetting([Peer(node, None) for node in NODES], seed, 800) > 10
+    assert forgetting([Peer(node, None) for node in NODES], seed, 800) > 0
