@@ -33,6 +33,9 @@ __all__ = ["answer_to_ping", "guard_connections"]
 _STRANGER_BYTES = 4 * GREETING_BYTES
 #: The reason of a close frame is at most so long.
 _REASON_BYTES = 123
+#: So long who reads slowly has to come to that reason, behind what the kernel holds for it. Autobahn's second is for
+#: those who keep up: it ended the connection with what was not read, and the reason with it.
+_READ_ON_S = 5.0
 _POLICY_VIOLATION = 1008
 #: The first byte of a ping and of a pong, the bit of the second one that says "masked", what a masked frame has before
 #: its payload, and how much payload a control frame may have.
@@ -195,6 +198,7 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
             """Drop what waits for it, and say why."""
             if self.outflow is not None:
                 self.outflow.close()
+            self.closeHandshakeTimeout = _READ_ON_S
             self.sendCloseFrame(code=_POLICY_VIOLATION, reasonUtf8=sentence.encode()[:_REASON_BYTES], isReply=False)
 
     return Connection
