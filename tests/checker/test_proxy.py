@@ -208,7 +208,8 @@ def test_the_schedule_is_the_same_everywhere() -> None:
 
 def test_each_kind_has_its_turn() -> None:
     kinds = {fault.kind for name in DRILLS for number in range(50) for fault in schedule(name, number, 1, CAST)}
-    assert kinds == set(Kind)
+    # The Redis between cells has a drill of its own: test_cells_drill.
+    assert kinds == {kind for kind in Kind if not kind.name.endswith("_REDIS")}
     assert {fault.kind for number in range(len(NETWORK)) for fault in schedule("network", number, 1, CAST)} == set(
         NETWORK
     )

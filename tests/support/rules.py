@@ -129,7 +129,7 @@ def is_json(value: Any, depth: int = 0) -> bool:
         return math.isfinite(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return -(2**53) < value < 2**53
-    return value is None or isinstance(value, bool) or is_text(value)
+    return value is None or isinstance(value, bool | bytes) or is_text(value)
 
 
 def is_recipient(value: Any) -> bool | None:

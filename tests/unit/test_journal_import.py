@@ -78,7 +78,7 @@ def archive_of(state_dir: Path) -> Archive:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".index") if folder.exists() else []
 
 
 def test_a_backup_goes_back_and_again_changes_nothing(node: tuple[Path, Path], imported: Said) -> None:
