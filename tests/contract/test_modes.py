@@ -83,6 +83,7 @@ def test_what_a_store_held_before_its_upgrade_counts(tmp_path: Path, agni: Peer)
     with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         connection.executescript(
             "DROP TABLE base; DROP TABLE held; ALTER TABLE message DROP COLUMN surfaced_at; DROP INDEX mode_record;"
+            " DROP INDEX alias_message;"
             " PRAGMA user_version = 5;"
         )
     again = InSqlite(tmp_path, node="here")

@@ -157,7 +157,9 @@ def test_what_an_earlier_release_copied_and_passed_over_is_told_after_its_upgrad
 def _as_before(directory: Path) -> None:
     """Make the file what it was before the schema knew of surfacing."""
     connection = raw(directory / FILE_NAME)
-    connection.executescript("DROP TABLE base; DROP TABLE held; ALTER TABLE message DROP COLUMN surfaced_at;")
+    connection.executescript(
+        "DROP TABLE base; DROP TABLE held; ALTER TABLE message DROP COLUMN surfaced_at; DROP INDEX alias_message;"
+    )
     connection.execute("PRAGMA user_version = 6")
     connection.close()
 
