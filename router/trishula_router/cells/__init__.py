@@ -26,6 +26,7 @@ Whoever can write to Redis can lose entries and repeat them, and no more: each e
 :mod:`.redis_road`     the one over Redis
 :mod:`.onward`         takes messages out of mailboxes, and settles them
 :mod:`.acceptance`     takes what other cells send into this cell's journal
+:mod:`.hearing`        what follows from letters
 :mod:`.homekeeping`    tells Redis who is here, and asks it who is where
 :mod:`.standing`       what of the road fails
 :mod:`.exchange`       the rounds, and both ends of the road

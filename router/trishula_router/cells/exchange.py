@@ -23,21 +23,11 @@ from trishula_router.background import run
 from trishula_router.cells.acceptance import Acceptance
 from trishula_router.cells.canary import Canary
 from trishula_router.cells.forwards import Forwards
+from trishula_router.cells.hearing import Hearing
 from trishula_router.cells.homekeeping import Homekeeping
 from trishula_router.cells.homes import Homes
-from trishula_router.cells.letters import (
-    FINAL,
-    UNKNOWN,
-    Ask,
-    Beacon,
-    Letter,
-    Mail,
-    News,
-    Parcel,
-    Recall,
-    in_parcels,
-)
-from trishula_router.cells.onward import Onward, reason_of
+from trishula_router.cells.letters import FINAL, Beacon, Letter, Mail, Parcel, Recall, in_parcels
+from trishula_router.cells.onward import Onward
 from trishula_router.cells.owed import Owed
 from trishula_router.cells.road import Entry, Road, RoadFailed
 from trishula_router.cells.seal import KeyUnfit, Seal, Unsealed
@@ -120,16 +110,17 @@ class Exchange:
         self._homes = homes
         self.forwards = forwards
         self._owed = owed
-        self._acceptance = acceptance
         self.leads = leads
         self._is_consumed = is_consumed
         self._mailboxes = mailboxes
-        self._cancel = cancel
         self._refused = refused
         self._clock = clock
         self.onward: Onward
         self.homekeeping: Homekeeping
         self.canary = Canary(clock.seconds())
+        self._hearing = Hearing(
+            cell, homes, forwards, owed, acceptance, self.canary, lambda: self.onward, self.post, cancel, clock.seconds
+        )
         self.refusals = self.dropped = 0
         self._standing = Standing(ends.write.where, clock, random)
         self._posted: dict[str, list[Letter]] = {}
@@ -232,80 +223,15 @@ class Exchange:
 
     async def _work_off(self, entries: Sequence[Entry]) -> None:
         seal = self._seal()
+        parcels: list[Parcel] = []
         for entry in entries:
             try:
-                parcel = seal.parcel(entry.fields)
+                parcels.append(seal.parcel(entry.fields))
             except Unsealed as error:
                 self.not_believed(f"entry {entry.id} of the stream of {self._cell}: {error}")
-                continue
-            if parcel.source == self._cell:
-                self._hear_self(parcel.letters)
-            else:
-                await self._hear(parcel.source, parcel.letters)
+        await self._hearing.hear(parcels)
         # Whatever is durable by now is; what is not has raised.
         await self._ends.in_reader(partial(self._ends.read.acknowledge, [entry.id for entry in entries]))
-
-    def _hear_self(self, letters: Iterable[Letter]) -> None:
-        for letter in letters:
-            if isinstance(letter, Beacon):
-                self.canary.back(letter.number)
-
-    async def _hear(self, cell: str, letters: Sequence[Letter]) -> None:
-        mails = [letter for letter in letters if isinstance(letter, Mail)]
-        if mails:
-            for mail in mails:
-                self._homes.hint(mail.sender, cell)
-                # First: what is delivered at once is news, too.
-                self._owed.owe(mail.key, cell, mail.ticket)
-            for news in await self._acceptance.take(cell, mails):
-                self._answer(cell, news)
-        for letter in letters:
-            if isinstance(letter, News):
-                await self._heard(cell, letter)
-            elif isinstance(letter, Ask | Recall):
-                await self._asked(cell, letter)
-
-    async def _asked(self, cell: str, letter: Ask | Recall) -> None:
-        state, positions = await self._acceptance.how(letter.key)
-        if isinstance(letter, Recall) and state in ("accepted", "delivered"):
-            await self._cancel(positions)
-            state, _ = await self._acceptance.how(letter.key)
-        self._owed.owe(letter.key, cell, letter.ticket)
-        sender, message_id, to = letter.key
-        self._answer(cell, News(ticket=letter.ticket, sender=sender, id=message_id, to=to, state=state))
-
-    def _answer(self, cell: str, news: News) -> None:
-        if news.state not in ("accepted", "delivered", "surfaced"):
-            # Nothing more follows.
-            self._owed.forget(news.key, cell)
-        self.post(cell, news)
-
-    async def _heard(self, cell: str, news: News) -> None:
-        heard = self.forwards.hear(news, cell, self._clock.seconds())
-        if heard is None:
-            if news.state == "done" and self.forwards.of(news.key) is None:
-                await self._done_late(news)
-            return
-        forward = heard.forward
-        if heard.then == "off":
-            self.onward.put_off(forward, news.retry_s)
-            return
-        self.onward.goes_well(news.to)
-        if heard.then == "ended":
-            await self.onward.ended(forward.position, news.to, news.state, reason_of(news, cell))
-        elif heard.then == "delivered":
-            await self.onward.delivered(forward)
-        elif heard.then == "surfaced":
-            await self.onward.surfaced(forward)
-        else:
-            await self.onward.send_again([forward])
-
-    async def _done_late(self, news: News) -> None:
-        """It was taken back since, or this node has started anew: that it is done is true all the same."""
-        state, positions = await self._acceptance.how(news.key)
-        if state not in ("done", UNKNOWN):
-            for position in positions:
-                await self.onward.ended(position, news.to, "done", None)
 
     # -- what happens here ---------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The systems that are measured: each is started on free ports of loopback, on a folder of its own, and ended.
 
 An *address* is what a worker's connection needs (JSON): ``port``; of Crossbar also ``realm``; of TRISHULA ``url``,
-``tokens`` by agent, ``copies``, and ``files``, where agents keep theirs.
+``tokens`` by agent, ``copies``, ``files``, where agents keep theirs, and ``urls`` of agents that are elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import psutil
 from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess
 from trishula_drill.proxy import free_port
+from trishula_router.settings.crossbar_config import options_of
 
 __all__ = ["CONNECTIONS", "SYSTEMS", "CantStart", "Server", "System", "wait_listening"]
 
@@ -226,6 +228,43 @@ def _trishula_linked(folder: Path) -> Iterator[Server]:
         yield Server(address, [process for node in cluster.nodes.values() for process in node.processes()])
 
 
+#: Each sender is at a cell of its own, and whoever takes their messages at a fourth one.
+_CELL_OF = {"taker": "north", "sender0": "south", "sender1": "east", "sender2": "west"}
+
+
+@contextmanager
+def _trishula_cells(folder: Path) -> Iterator[Server]:
+    port = free_port()
+    options = ("--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no")
+    with contextlib.ExitStack() as ends:
+        redis = ends.enter_context(_running([_program("redis-server"), *options], folder, port))
+        nodes = {cell: _cell(folder, cell, f"redis://127.0.0.1:{port}/0") for cell in _CELL_OF.values()}
+        tokens = {name: nodes["north"].token(name) for name in _agents()}
+        for cell, node in nodes.items():
+            ends.callback(node.stop)
+            if cell != "north":
+                shutil.copy(nodes["north"].state_dir / "agents.json", node.state_dir)
+            node.spawn()
+        urls = {cell: node.wait_ready() for cell, node in nodes.items()}
+        address = {"url": urls["north"], "tokens": tokens, "copies": None, "files": str(folder / "agents")}
+        address["urls"] = {name: urls[cell] for name, cell in _CELL_OF.items()}
+        yield Server(address, redis + [process for node in nodes.values() for process in node.processes()])
+
+
+def _cell(folder: Path, name: str, redis: str) -> NodeProcess:
+    """A node that is a cell by itself; it is not started yet."""
+    state = folder / name
+    state.mkdir(mode=0o700)
+    (state / "cells.key").touch(mode=0o600)
+    (state / "cells.key").write_text("k" * 64 + "\n")
+    config = json.loads((resources.files("trishula_router.config") / "single.json").read_text())
+    options = options_of(config)
+    options |= {"node": name, "state": str(state), "cells": {"name": name, "redis": redis, "key_file": "cells.key"}}
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(config))
+    return NodeProcess(state, config=file)
+
+
 SYSTEMS: dict[str, System] = {
     "redis": System(
         "Redis Streams",
@@ -256,6 +295,12 @@ SYSTEMS: dict[str, System] = {
         "TRISHULA, 2 copies",
         "fsynced by two nodes, and remembered by the receiver",
         _trishula_linked,
+        lambda: version("trishula-bus"),
+    ),
+    "trishula-cells": System(
+        "TRISHULA, 4 cells",
+        "fsynced where it is sent; then it goes by Redis, and is fsynced and remembered there too",
+        _trishula_cells,
         lambda: version("trishula-bus"),
     ),
 }

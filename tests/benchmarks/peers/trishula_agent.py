@@ -21,7 +21,8 @@ class AgentSide(Side):
     async def open(self, address: dict[str, Any], name: str, heard: Heard | None) -> None:
         self._copies = address["copies"]
         state = Path(address["files"]) / name
-        self._agent = trishula.Agent(name, url=address["url"], token=address["tokens"][name], state=state, window=256)
+        url = address.get("urls", {}).get(name, address["url"])
+        self._agent = trishula.Agent(name, url=url, token=address["tokens"][name], state=state, window=256)
         if heard is not None:
             self._agent.on("STATUS")(_handler(heard))
             self._agent.procedure("answer")(_answer)

@@ -37,6 +37,7 @@ SIDES = {
     "crossbar": ("plain_crossbar", "CrossbarSide"),
     "trishula": ("trishula_agent", "AgentSide"),
     "trishula-2": ("trishula_agent", "AgentSide"),
+    "trishula-cells": ("trishula_agent", "AgentSide"),
 }
 #: A receiver takes what has not come for so long as lost.
 _SILENCE_S = 10.0
