@@ -73,8 +73,8 @@ def test_promtool_takes_a_real_scrape(node: NodeProcess) -> None:
 
 # -- what operators watch a node with ----------------------------------------------------------------------------------
 
-#: Only a node with peers has them, or one with TLS; the unit tests have them.
-NOT_ALONE = ("trishula_peer_", "trishula_link_", "trishula_certificate_")
+#: Only a node with peers has them, or one with TLS, or with mirrors (test_mirrors); the unit tests have them.
+NOT_ALONE = ("trishula_peer_", "trishula_link_", "trishula_certificate_", "trishula_mirror_")
 
 
 def begin(node: NodeProcess, agent: str, *words: str) -> subprocess.Popen[str]:
