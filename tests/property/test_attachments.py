@@ -168,13 +168,7 @@ class Attachments(RuleBasedStateMachine):
         self.ahead_ms += span_ms
         self.rig.ahead_ms = self.ahead_ms
         self.sweep()
-        there = {found.key for found in self.files.scan()}
-        needed = {(sender, digest_of(content)) for (sender, _), (_, content) in self.named.items()}
-        assert needed <= there
-        for agent, data in list(self.has):
-            if (agent, digest_of(data)) not in there:
-                del self.has[agent, data]
-                self.complete.discard((agent, data))
+        needed = self.swept()
         if span_ms == UNFINISHED_MS:
             # Of links that are younger than the sweep looks at it is the next one that tells.
             self.ahead_ms += UNFINISHED_MS
@@ -185,10 +179,22 @@ class Attachments(RuleBasedStateMachine):
             self.has = {(a, d): n for (a, d), n in self.has.items() if (a, digest_of(d)) in left}
             self.complete = {(a, d) for a, d in self.complete if (a, digest_of(d)) in left}
 
+    def swept(self) -> set[tuple[str, str]]:
+        """A sweep may have taken whatever nobody needs; the files that are needed."""
+        there = {found.key for found in self.files.scan()}
+        needed = {(sender, digest_of(content)) for (sender, _), (_, content) in self.named.items()}
+        assert needed <= there
+        for agent, data in list(self.has):
+            if (agent, digest_of(data)) not in there:
+                del self.has[agent, data]
+                self.complete.discard((agent, data))
+        return needed
+
     @rule()
     def restarts(self) -> None:
         self.rig.crash()
         self.begin()
+        self.swept()
 
     @invariant()
     def what_is_complete_is_whole_and_what_counts_is_there(self) -> None:
