@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -41,7 +40,7 @@ from trishula_router.proxy_workers.task import Task
 from trishula_router.proxy_workers.tls import certificate_of
 from trishula_router.settings.certificates import said
 from trishula_router.upstream.accepting import accept_few
-from trishula_router.upstream.renewal import Told
+from trishula_router.upstream.renewal_log import RenewalLog
 
 __all__ = ["main"]
 
@@ -91,7 +90,7 @@ class _Input(Protocol):
         factory: Any = self._relay
         try:
             if task.tls is not None:
-                certificate: Any = certificate_of(task.tls, _Certificates())
+                certificate: Any = certificate_of(task.tls, RenewalLog())
                 factory = TLSMemoryBIOFactory(certificate, False, factory)
                 factory.noisy = False
             with socket.socket(fileno=task.listening) as listening:
@@ -122,21 +121,6 @@ def _channel_of(transport: Any) -> bytes | None:
     handle: Any = transport.getHandle()  # type: ignore[no-untyped-call]
     finished = handle.get_peer_finished()
     return None if finished is None else hashlib.sha256(finished).digest()
-
-
-class _Certificates(Told):
-    """Says of certificates that were replaced."""
-
-    def renewed(self, certificate: Path) -> None:
-        log.warn("{certificate} was replaced: new connections get it, and sessions go on", certificate=certificate)
-
-    def refused(self, certificate: Path, error: Exception) -> None:
-        log.warn(
-            "{certificate} or its key was replaced by what can't be used ({error}), so the one of before is shown on; "
-            "trishula node check names what is wrong",
-            certificate=certificate,
-            error=said(error),
-        )
 
 
 if __name__ == "__main__":

@@ -55,7 +55,6 @@ from trishula_router.launcher import allow_files, descriptors_left
 from trishula_router.mail.sweeping import Sweeper
 from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE
-from trishula_router.settings.certificates import said
 from trishula_router.settings.proxy_socket import proxy_socket_of
 from trishula_router.upstream.accepting import accept_few
 from trishula_router.upstream.agent_keys import Authenticate, guard_agent_keys
@@ -76,6 +75,7 @@ from trishula_router.upstream.link_offer import making_way, offer_names
 from trishula_router.upstream.log_floods import guard_log
 from trishula_router.upstream.own_pages import guard_pages
 from trishula_router.upstream.renewal import renew_certificates
+from trishula_router.upstream.renewal_log import RenewalLog
 from trishula_router.upstream.requests import Requests
 from trishula_router.upstream.retained import Retained
 from trishula_router.upstream.turns import Turns, pace_meta_events
@@ -249,27 +249,10 @@ class Mends:
             log.warn(
                 "{name} is otherwise than expected: over HTTP the node tells more of itself than it should", name=name
             )
-        if not renew_certificates(endpoint, _Certificates()):
+        if not renew_certificates(endpoint, RenewalLog()):
             _without(False, "a certificate that is replaced is shown after a restart only")
         for name in guard_pages(static, Path(str(files("trishula_router") / "web"))):
             log.warn("{name} is otherwise than expected: the node's page is served without its headers", name=name)
-
-
-class _Certificates:
-    """Has the log tell of certificates that were replaced."""
-
-    def renewed(self, certificate: Path) -> None:
-        """It is shown from now on."""
-        log.warn("{certificate} was replaced: new connections get it, and sessions go on", certificate=certificate)
-
-    def refused(self, certificate: Path, error: Exception) -> None:
-        """It can't be used."""
-        log.warn(
-            "{certificate} or its key was replaced by what can't be used ({error}), so the one of before is shown on; "
-            "trishula node check names what is wrong",
-            certificate=certificate,
-            error=said(error),
-        )
 
 
 def _without(is_mended: bool, what: str) -> None:
