@@ -12,7 +12,7 @@ from typing import Any
 
 from trishula.tools.temporary_node import ToolFailed
 from trishula_drill.proxy import free_port
-from trishula_router.settings.mirror import INSTALL_REDIS
+from trishula_router.settings.redis_server import INSTALL_REDIS
 
 __all__ = ["RedisProcess"]
 

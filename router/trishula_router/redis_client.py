@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trishula.contract.texts import one_line
 from trishula.homes import expanded
 from trishula_router.settings.alerts import SecretMissing, read_secret
-from trishula_router.settings.mirror import INSTALL_REDIS, RedisAddress
+from trishula_router.settings.redis_server import INSTALL_REDIS, RedisAddress
 
 if TYPE_CHECKING:
     import redis

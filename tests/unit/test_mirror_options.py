@@ -11,8 +11,9 @@ import pytest
 
 from trishula_router.settings import check
 from trishula_router.settings.faults import ConfigError, Fault
-from trishula_router.settings.mirror import MirrorOptions, RedisAddress
+from trishula_router.settings.mirror import MirrorOptions
 from trishula_router.settings.options import parse_options
+from trishula_router.settings.redis_server import RedisAddress
 
 URL_RULE = "redis://[USER@]HOST[:PORT][/DATABASE] or rediss://… (TLS), without a password; empty for none"
 SECRET_RULE = "file:PATH or env:NAME, which holds it: a secret does not belong in the configuration"

@@ -6,21 +6,23 @@ A cell is a node, or two linked ones that have the same ``cells.name``. Without 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
-from trishula.homes import expanded
-from trishula_router.settings.faults import WHOLE, Section
-from trishula_router.settings.mirror import RedisAddress, has_password, is_secret, is_url, read_url
+from trishula_router.settings.faults import Section
+from trishula_router.settings.redis_server import (
+    REDIS_RULE,
+    RedisAddress,
+    RedisServer,
+    is_path,
+    optional_text,
+    read_url,
+)
 
 __all__ = ["CellOptions", "parse_cells"]
 
 _NAME_RULE = f"the name of the cell, {AGENT_RULE}; empty for none"
-_URL_RULE = "redis://[USER@]HOST[:PORT][/DATABASE] or rediss://… (TLS), without a password"
-_SECRET_RULE = "file:PATH or env:NAME, which holds it: a secret does not belong in the configuration"
 _KEY_RULE = "the path of the file with the cells' key, relative to the state directory, mode 0600"
-_CA_RULE = "the path of a file, relative to the state directory; empty for none"
 _SENTINEL_RULE = "HOST:PORT, without TLS"
 _MASTER_RULE = "the name that the sentinels have for the master, 1 to 100 printable characters without a space"
 _SENTINEL = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(?P<port>[0-9]{1,5})")
@@ -79,45 +81,30 @@ def parse_cells(section: Section, is_network_trusted: bool) -> CellOptions:
         is_network_trusted: the option ``trusted_network``.
     """
 
-    def text(key: str, rule: str, keeps: Callable[[str], bool]) -> str:
-        value = section.text(key, "", rule, lambda one: not one or keeps(one))
-        # Of a fault the section makes something up.
-        return value if section.shown(key, "") == value else ""
-
+    name = optional_text(section, "name", _NAME_RULE, is_agent_name)
+    redis = RedisServer.read(section, REDIS_RULE)
     options = CellOptions(
-        name=text("name", _NAME_RULE, is_agent_name),
-        redis=text("redis", _URL_RULE, lambda value: is_url(value) or has_password(value)),
-        redis_password=text("redis_password", _SECRET_RULE, is_secret),
-        redis_ca=text("redis_ca", _CA_RULE, _is_path),
-        key_file=text("key_file", _KEY_RULE, _is_path),
+        name=name,
+        redis=redis.url,
+        redis_password=redis.password,
+        redis_ca=redis.ca,
+        key_file=optional_text(section, "key_file", _KEY_RULE, is_path),
         sentinels=section.names("sentinels", _SENTINEL_RULE, _is_sentinel),
-        sentinel_master=text("sentinel_master", _MASTER_RULE, _is_master),
+        sentinel_master=optional_text(section, "sentinel_master", _MASTER_RULE, _is_master),
         maxlen=section.count("maxlen", 100_000, 1_000, 100_000_000),
         late_s=section.duration_s("late", "1m", "5s", "30d"),
     )
-    _check_together(section, options, is_network_trusted)
+    # Which Redis the sentinels will name, and where it is, nobody knows.
+    may_be_open = (redis.is_on_this_machine and not options.sentinels) or is_network_trusted
+    redis.check(section, REDIS_RULE, name="cells", told="messages", may_be_open=may_be_open)
+    _check_together(section)
     section.close()
     return options
 
 
-def _check_together(section: Section, options: CellOptions, is_network_trusted: bool) -> None:
-    if has_password(options.redis):
-        # Not shown: whoever reads the fault need not know it.
-        section.fault("redis", WHOLE, f"it must be {_URL_RULE}: that goes into cells.redis_password ({_SECRET_RULE})")
-    elif options.redis:
-        address = options.address
-        is_here = address.is_on_this_machine and not options.sentinels
-        if not (address.has_tls or is_here or is_network_trusted):
-            section.fault(
-                "redis",
-                options.redis,
-                "it must be rediss://… (TLS), or anybody on the way could read the messages and the password; or say "
-                'why the network is to be trusted: extra, "trusted_network": "why it is to be trusted"',
-            )
-        if options.redis_ca and not address.has_tls:
-            section.fault("redis_ca", options.redis_ca, "it must not be there without rediss://… in cells.redis")
+def _check_together(section: Section) -> None:
     if section.shown("name", ""):
-        for key, rule in (("redis", _URL_RULE), ("key_file", _KEY_RULE)):
+        for key, rule in (("redis", REDIS_RULE), ("key_file", _KEY_RULE)):
             if not section.shown(key, ""):
                 section.fault(key, section.shown(key, ""), f"it must be {rule}: cells.name needs it")
     else:
@@ -137,11 +124,3 @@ def _is_sentinel(text: str) -> bool:
 
 def _is_master(text: str) -> bool:
     return len(text) <= 100 and text.isprintable() and " " not in text
-
-
-def _is_path(text: str) -> bool:
-    try:
-        expanded(text)
-    except ValueError:
-        return False
-    return "\x00" not in text

@@ -36,8 +36,8 @@ from trishula_router.settings.check_websocket import check_websocket
 from trishula_router.settings.crossbar_config import Json
 from trishula_router.settings.crossbar_import import importing_crossbar
 from trishula_router.settings.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
-from trishula_router.settings.mirror import INSTALL_REDIS
 from trishula_router.settings.options import NodeConfig, parse_options
+from trishula_router.settings.redis_server import INSTALL_REDIS
 from trishula_router.store.json_text import NotJson, keys_twice, not_finite, parse_json
 
 __all__ = ["COMPONENT_CLASS", "check_config", "check_with_crossbar", "read_config_file"]

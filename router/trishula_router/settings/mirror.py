@@ -1,60 +1,25 @@
-"""The options of the mirrors, ``mirror``: where a node's journal is copied to for collectors.
-
-A URL says everything but the password, which is a secret and stands elsewhere.
-"""
+"""The options of the mirrors, ``mirror``: where a node's journal is copied to for collectors."""
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
-from trishula.homes import expanded
-from trishula_router.settings.faults import WHOLE, Section
+from trishula_router.settings.faults import Section
+from trishula_router.settings.redis_server import (
+    REDIS_RULE,
+    RedisAddress,
+    RedisServer,
+    is_path,
+    optional_text,
+    read_url,
+)
 
-__all__ = [
-    "INSTALL_REDIS",
-    "MirrorOptions",
-    "RedisAddress",
-    "has_password",
-    "is_secret",
-    "is_url",
-    "parse_mirror",
-    "read_url",
-]
+__all__ = ["MirrorOptions", "parse_mirror"]
 
-INSTALL_REDIS = "pip install 'trishula-bus[redis]'"
-
-_URL_RULE = "redis://[USER@]HOST[:PORT][/DATABASE] or rediss://… (TLS), without a password; empty for none"
-_SECRET_RULE = "file:PATH or env:NAME, which holds it: a secret does not belong in the configuration"
+_URL_RULE = f"{REDIS_RULE}; empty for none"
 _STREAM_RULE = "1 to 200 printable characters without a space; empty for trishula:audit:NODE"
-_PATH_RULE = "the path of a file, relative to the state directory; empty for none"
 #: No file that a node needs is called so: lines at the end of its store, say, would be the end of that.
 _FILE_RULE = "the path of a file that ends in .jsonl, relative to the state directory; empty for none"
-_PORT = 6379
-
-
-@dataclass(frozen=True, slots=True)
-class RedisAddress:
-    """What a URL of Redis says."""
-
-    host: str
-    port: int
-    database: int
-    user: str
-    has_tls: bool
-
-    @property
-    def is_on_this_machine(self) -> bool:
-        """Whether nobody else's wire is between the node and it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,79 +68,26 @@ def parse_mirror(section: Section, is_network_trusted: bool) -> MirrorOptions:
         is_network_trusted: the option ``trusted_network``.
     """
 
-    def text(key: str, rule: str, keeps: Callable[[str], bool]) -> str:
-        value = section.text(key, "", rule, keeps)
-        # Of a fault the section makes something up.
-        return value if keeps(value) and section.shown(key, "") == value else ""
-
+    redis = RedisServer.read(section, _URL_RULE)
     options = MirrorOptions(
-        redis=text("redis", _URL_RULE, lambda value: is_url(value) or has_password(value)),
-        redis_password=text("redis_password", _SECRET_RULE, is_secret),
-        redis_ca=text("redis_ca", _PATH_RULE, _is_path),
-        stream=text("stream", _STREAM_RULE, _is_stream),
+        redis=redis.url,
+        redis_password=redis.password,
+        redis_ca=redis.ca,
+        stream=optional_text(section, "stream", _STREAM_RULE, _is_stream),
         maxlen=section.count("maxlen", 1_000_000, 1_000, 100_000_000),
-        file=text("file", _FILE_RULE, _is_lines_file),
+        file=optional_text(section, "file", _FILE_RULE, _is_lines_file),
         file_size_bytes=section.size_bytes("file_size", "64 MiB", "64 KiB", "16 GiB"),
         file_count=section.count("file_count", 8, 1, 1000),
         lag_s=section.duration_s("lag", "5m", "1s", "30d"),
     )
-    if has_password(options.redis):
-        # Not shown: whoever reads the fault need not know it.
-        section.fault("redis", WHOLE, f"it must be {_URL_RULE}: that goes into mirror.redis_password ({_SECRET_RULE})")
-    elif options.redis:
-        address = options.redis_address
-        if not (address.has_tls or address.is_on_this_machine or is_network_trusted):
-            section.fault(
-                "redis",
-                options.redis,
-                "it must be rediss://… (TLS), or anybody on the way could read the audit and the password; or say why "
-                'the network is to be trusted: extra, "trusted_network": "why it is to be trusted"',
-            )
-        if options.redis_ca and not address.has_tls:
-            section.fault("redis_ca", options.redis_ca, "it must not be there without rediss://… in mirror.redis")
-    else:
-        for key, value in (("redis_password", options.redis_password), ("redis_ca", options.redis_ca)):
+    may_be_open = redis.is_on_this_machine or is_network_trusted
+    redis.check(section, _URL_RULE, name="mirror", told="audit", may_be_open=may_be_open)
+    if not redis.url:
+        for key, value in (("redis_password", redis.password), ("redis_ca", redis.ca)):
             if value and not section.shown("redis", ""):
                 section.fault(key, value, "it must not be there without mirror.redis")
     section.close()
     return options
-
-
-def is_url(text: str) -> bool:
-    """Whether a text is a URL of Redis, or empty."""
-    if not text:
-        return True
-    try:
-        read_url(text)
-    except ValueError:
-        return False
-    return True
-
-
-def read_url(text: str) -> RedisAddress:
-    """What a URL of Redis says.
-
-    Raises:
-        ValueError: it is none.
-    """
-    parts = urlsplit(text)
-    database = parts.path.removeprefix("/") or "0"
-    good = parts.scheme in ("redis", "rediss") and parts.hostname and parts.password is None
-    if not good or parts.query or parts.fragment or not (database.isascii() and database.isdigit()):
-        raise ValueError("no URL of Redis")
-    user = unquote(parts.username or "")
-    return RedisAddress(str(parts.hostname), parts.port or _PORT, int(database), user, parts.scheme == "rediss")
-
-
-def has_password(text: str) -> bool:
-    """Whether a text looks like a URL with a password in it."""
-    return re.match(r"[^/]*//[^/@]*:[^@]*@", text) is not None
-
-
-def is_secret(text: str) -> bool:
-    """Whether a text says where a secret is, or is empty."""
-    kind, _, name = text.partition(":")
-    return not text or (kind in ("file", "env") and bool(name))
 
 
 def _is_stream(text: str) -> bool:
@@ -183,12 +95,4 @@ def _is_stream(text: str) -> bool:
 
 
 def _is_lines_file(text: str) -> bool:
-    return not text or (_is_path(text) and text.endswith(".jsonl"))
-
-
-def _is_path(text: str) -> bool:
-    try:
-        expanded(text)
-    except ValueError:
-        return False
-    return "\x00" not in text
+    return is_path(text) and text.endswith(".jsonl")
