@@ -87,7 +87,8 @@ class OrderMachine(RuleBasedStateMachine):
             self.sent.append((to, priority, message_id))
             self.receipts[message_id] = []
             wire = {"type": "STATUS", "id": message_id, "to": to, "priority": priority, "payload": "x" * large}
-            self.outbox.add(Entry(message_id, to, msgspec.msgpack.encode(wire), self.receipts[message_id].append))
+            message, done = msgspec.msgpack.encode(wire), self.receipts[message_id].append
+            self.outbox.add(Entry(message_id, to, message, done, priority=priority))
         self.flush()
 
     @rule()

@@ -298,3 +298,10 @@ def test_a_flood_of_refused_calls_is_not_remembered(dc: Session) -> None:
 )
 def test_the_place_of_what_was_not_checked(raw: object, place: Place | None) -> None:
     assert place_of(7, raw) == place
+
+
+@pytest.mark.parametrize(("priority", "known"), [(1, 1), (1.0, 1), (1.5, 3), (float("nan"), 3), ("1", 3), (None, 3)])
+def test_the_urgency_of_a_message_that_is_not_checked_yet(priority: object, known: int) -> None:
+    place = place_of(0, {"to": "agni", "id": "a", "priority": priority})
+    assert place is not None
+    assert place.priority == known

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from trishula.contract.message import DEFAULT_PRIORITY
 from trishula.contract.receipts import Receipt
 from trishula.errors import TrishulaError
 from trishula.messaging.suspicion import Suspicion
@@ -47,6 +48,8 @@ class Entry:
         nodes: those that have it.
         done: gets the receipt or the error, once.
         number: its place in the order of sending.
+        place: its place in the order in which entries were offered for the first time; 0: it was not.
+        priority: how urgent it is, 1 to 5; the most urgent are 1.
         held: told each time when it is refused for now, so that its way may be long.
         is_dated: it has a deadline, by our clock.
         is_reply: it is the end of work that was admitted, so it is admitted whatever else waits.
@@ -61,7 +64,7 @@ class Entry:
 
     __slots__ = (
         "copies", "denials", "done", "enough", "held", "id", "is_dated", "is_reply", "message", "nodes", "number",
-        "offers", "refusal", "refusals", "signature", "size_bytes", "suspicion", "to",
+        "offers", "place", "priority", "refusal", "refusals", "signature", "size_bytes", "suspicion", "to",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +76,7 @@ class Entry:
         *,
         copies: int | None = None,
         enough: int | None = None,
+        priority: int = DEFAULT_PRIORITY,
         held: Callable[[TrishulaError], object] | None = None,
         is_dated: bool = False,
         is_reply: bool = False,
@@ -85,12 +89,14 @@ class Entry:
         self.size_bytes = len(message)
         self.copies = copies
         self.enough = enough or copies
+        self.priority = priority
         self.nodes: set[str | None] = set()
         self.done = done
         self.held = held
         self.is_dated = is_dated
         self.is_reply = is_reply
         self.number = 0
+        self.place = 0
         self.refusals = 0
         self.refusal: TrishulaError | None = None
         self.offers = 0

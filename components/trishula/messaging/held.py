@@ -2,7 +2,9 @@
 
 An entry that is refused with a temporary error is *held* for as long as the node said (``retry_after_s``), or else for
 a pause that grows with its refusals. Entries are held by recipient: while one is, the outbox puts later entries to the
-same recipient behind it, so that the order holds, and entries to other recipients pass.
+same recipient behind it, so that the order holds, and entries to other recipients pass. So does one to the same
+recipient that is more urgent than all that wait, as the node lets it pass, but not when these are due, or urgent ones
+without end would keep them from being released.
 
 All that is held for one recipient is released together, when the pause of the earliest entry among them is over, and
 not while a call with entries to that recipient is under way: the node may refuse these as well, and then they belong to
@@ -27,11 +29,28 @@ _DENIALS = (MailboxFull, RateLimited, StorageFull, CopiesUnavailable)
 
 @dataclass(slots=True)
 class HeldQueue:
-    """Entries to one recipient that wait until ``due_s``, which the first one of them was told, and its number."""
+    """Entries to one recipient that wait.
+
+    Attributes:
+        due_s: until when; the first one of them was told so.
+        first: the place of that one.
+        priority: of the most urgent.
+        entries: in no particular order.
+    """
 
     due_s: float
     first: int
+    priority: int
     entries: deque[Entry] = field(default_factory=deque)
+
+    def put_behind(self, entry: Entry) -> None:
+        """An entry waits, too."""
+        self.entries.append(entry)
+        self.priority = min(self.priority, entry.priority)
+
+    def lets_pass(self, entry: Entry, now_s: float) -> bool:
+        """Whether an entry need not wait: it is more urgent than all that do, and these are not due."""
+        return entry.priority < self.priority and now_s < self.due_s
 
 
 class Held:
@@ -65,10 +84,10 @@ class Held:
         entry.refusals += 1
         entry.refusal = error
         entry.denials += isinstance(error, _DENIALS)
-        held = self.by_recipient.setdefault(entry.to, HeldQueue(now_s + pause_s, entry.number))
-        if entry.number < held.first:
-            held.due_s, held.first = now_s + pause_s, entry.number
-        held.entries.append(entry)
+        held = self.by_recipient.setdefault(entry.to, HeldQueue(now_s + pause_s, entry.place, entry.priority))
+        if entry.place < held.first:
+            held.due_s, held.first = now_s + pause_s, entry.place
+        held.put_behind(entry)
         if entry.held is not None:
             entry.held(error)
         self._refused(error)

@@ -15,7 +15,7 @@ accepted, with fewer copies than needed     its sender gets the receipt; the ent
 
 Order: several calls are in flight, so when an entry is refused, later ones to the same recipient may be under way. The
 node refuses those too, until the first comes again. So it comes again only when every call that was under way with
-entries to that recipient is answered, and then all that was refused goes out in its old order, before anything later:
+entries to that recipient is answered, and then all that was refused goes out as it was first offered, before the rest:
 an entry that the node let in while we don't know of the refusal of one before it would overtake that one. After a call
 that failed as a whole the same holds for all recipients.
 
@@ -23,6 +23,8 @@ A session that the node ends while messages are under way may have ended because
 found out in :mod:`trishula.messaging.suspicion`: suspects go out in ever smaller parts, one call at a time and nothing
 beside it, until one that ends the session alone is *set aside*. Its sender gets an error, it stays in the file, and the
 others go on.
+
+More urgent entries overtake others that wait for their first call (:mod:`trishula.messaging.urgency`).
 
 Batching: at most ``Limits.calls`` calls are in flight. While they are, entries gather, so that batches grow with the
 load by themselves and a lone message never waits. :mod:`trishula.messaging.entries` has entries, batches and limits.
@@ -42,8 +44,7 @@ from the file, too.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from trishula.contract.receipts import Receipt
@@ -53,6 +54,7 @@ from trishula.messaging.held import Held
 from trishula.messaging.refusals import end_unknown, ends_sessions, outbox_full, refused, too_large
 from trishula.messaging.suspicion import guilty
 from trishula.messaging.under_replicated import UnderReplicated, is_short_of_copies
+from trishula.messaging.urgency import ByUrgency
 from trishula.runtime.backoff import Backoff
 from trishula.session.transport import Ending
 
@@ -94,11 +96,11 @@ class Outbox:
         self._retry = retry
         self._random = random
         self._emptied = emptied
-        self._queue: deque[Entry] = deque()
+        self._queue = ByUrgency()
         self._held = Held(retry, random, refused)
         self._flying: list[Batch] = []
         self.under_replicated = UnderReplicated(self._let_go)
-        self._numbers = 0
+        self._numbers = self._places = 0
         self._count = 0
         self._size_bytes = 0
         self._online = False
@@ -149,7 +151,7 @@ class Outbox:
 
     def sort(self) -> None:
         """Bring the queue in the order of sending, after something was restored."""
-        self._put_back(())
+        self._queue.sort()
 
     def write_to(self, file: OutboxFile, above: int) -> None:
         """There is a file from now on: what waits goes into it, with numbers above those that it holds."""
@@ -164,7 +166,7 @@ class Outbox:
 
     def withdraw(self, message_id: str) -> Entry | None:
         """Forget a message that no node can have, and return it; ``None`` if one may have it."""
-        for queue in (self._queue, *self._held.queues()):
+        for queue in (*self._queue.queues(), *self._held.queues()):
             for entry in queue:
                 if entry.id == message_id and entry.offers == entry.denials:
                     queue.remove(entry)
@@ -182,7 +184,7 @@ class Outbox:
         # What one node refused for now, another one may take.
         held = self._held.release_all()
         if held:
-            self._put_back(held)
+            self._queue.put_back(held)
 
     def pause(self) -> None:
         """Nothing goes out for now; answers to the calls in flight still count."""
@@ -208,7 +210,7 @@ class Outbox:
         """
         self._online = False
         self._generation += 1
-        self._put_back(entry for batch in self._flying for entry in batch.entries)
+        self._queue.put_back(entry for batch in self._flying for entry in batch.entries)
         lost, self._flying, self._cut = [*self._flying, *self._cut], [], []
         self._regrouping = False
         culprit = None if ending is None else guilty([batch.entries for batch in lost], ending)
@@ -227,7 +229,7 @@ class Outbox:
         self._batch_bytes = min(self._limits.batch_bytes, room_bytes)
         self._batch_messages = min(self._limits.batch_messages, batch_messages)
         outcomes: list[tuple[Entry, Any]] = []
-        for queue in (self._queue, *self._held.queues()):
+        for queue in (*self._queue.queues(), *self._held.queues()):
             for entry in [entry for entry in queue if entry.size_bytes > room_bytes]:
                 queue.remove(entry)
                 outcomes.append((entry, too_large(entry.id, entry.to, entry.size_bytes, room_bytes)))
@@ -245,17 +247,16 @@ class Outbox:
         if held:
             due = self._held.release(now_s, self._under_way)
             if due:
-                self._put_back(due)
-        queue = self._queue
+                self._queue.put_back(due)
         entries: list[Entry] = []
         size_bytes = 0
         copies: int | None = None
         # Suspects go out with nothing beside them, so that whatever happens is their doing.
         most, is_suspect = self._batch_messages, False
-        while queue and len(entries) < most:
+        while len(entries) < most and (queue := self._queue.first()) is not None:
             entry = queue[0]
-            if held and entry.to in held:
-                held[entry.to].entries.append(queue.popleft())
+            if held and (line := held.get(entry.to)) is not None and not line.lets_pass(entry, now_s):
+                line.put_behind(queue.popleft())
                 continue
             suspicion = entry.suspicion
             if not entries and suspicion is not None and suspicion.part:
@@ -271,6 +272,9 @@ class Outbox:
                 break
             copies = entry.copies
             entry.offers += 1
+            if not entry.place:
+                self._places += 1
+                entry.place = self._places
             entries.append(queue.popleft())
         if not entries:
             return None
@@ -323,7 +327,7 @@ class Outbox:
         self._failures += 1
         self._paused_until_s = now_s + pause_s
         self._regrouping = True
-        self._put_back(batch.entries)
+        self._queue.put_back(batch.entries)
 
     def _let_go(self, entry: Entry) -> None:
         self._size_bytes -= entry.size_bytes
@@ -335,7 +339,7 @@ class Outbox:
         again = self.under_replicated.take_all()
         self._count += len(again)
         if again:
-            self._put_back(again)
+            self._queue.put_back(again)
 
     def close(self, error: TrishulaError) -> None:
         """The sender ends: what no node can have seen fails with ``error``, everything else is unknown.
@@ -375,10 +379,6 @@ class Outbox:
             return False
         self._flying.remove(batch)
         return True
-
-    def _put_back(self, entries: Iterable[Entry]) -> None:
-        returned = sorted((*entries, *self._queue), key=lambda entry: entry.number)
-        self._queue = deque(returned)
 
     def _under_way(self) -> set[str]:
         return {entry.to for batch in self._flying for entry in batch.entries}

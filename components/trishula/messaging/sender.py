@@ -26,6 +26,7 @@ from trishula.messaging.groups import Group, Slot
 from trishula.messaging.outbox import Outbox
 from trishula.messaging.refusals import too_large
 from trishula.messaging.replication_news import ReplicationNews
+from trishula.messaging.urgency import priority_of
 from trishula.runtime.pending import Pending
 from trishula.runtime.surroundings import Surroundings, Timer
 from trishula.session.membership import Membership
@@ -143,6 +144,7 @@ class Sending:
                 *(wire["id"], wire["to"], message, done),
                 copies=copies,
                 enough=self._enough(copies),
+                priority=priority_of(wire),
                 held=held,
                 is_dated=wire.get("deadline_at") is not None,
                 is_reply=is_reply,
@@ -329,12 +331,10 @@ class Sending:
             done(error)
             return
         entry = Entry(
-            wire["id"],
-            wire["to"],
-            message,
-            done,
+            *(wire["id"], wire["to"], message, done),
             copies=saved.copies,
             enough=self._enough(saved.copies),
+            priority=priority_of(wire),
             is_dated=wire.get("deadline_at") is not None,
             is_reply=True,
             signature=self._sign(message),

@@ -72,6 +72,9 @@ def place_of(index: int, raw: object) -> Place | None:
             Address.parse(to)
         except ValueError:
             return None
+    if isinstance(priority, float) and priority.is_integer():
+        # Whole numbers may come so, and are taken as such.
+        priority = int(priority)
     return Place(index, to, str(message_id), priority if isinstance(priority, int) else DEFAULT_PRIORITY)
 
 
