@@ -18,8 +18,10 @@ from trishula_router.alerts.roads import Roads
 from trishula_router.attachments.files import DIRECTORY, AttachmentFiles
 from trishula_router.cells.acceptance import Acceptance
 from trishula_router.cells.exchange import Ends
+from trishula_router.cells.redis_live_road import RedisLiveRoad
 from trishula_router.cells.redis_road import RedisRoad
 from trishula_router.cells.service import Cells, Parts
+from trishula_router.cells.topics import LiveEnds, Topics
 from trishula_router.mirroring.mirror import mirrors_of
 from trishula_router.mirroring.target import OwnThread
 from trishula_router.node import Node
@@ -27,7 +29,7 @@ from trishula_router.proxy_workers.workers import ProxyWorkers
 from trishula_router.settings.node_key import KeyUnusable, read_signing_key
 from trishula_router.store.sqlite.objectives_file import ObjectivesFile
 
-__all__ = ["equip", "join_cells"]
+__all__ = ["equip", "join_cells", "join_live_topics"]
 
 log = Logger()
 
@@ -70,6 +72,13 @@ def equip(node: Node, call_in_reactor: Callable[[Callable[[], None]], None], cro
             OwnThread("cells-read", call_in_reactor),
         )
         join_cells(node, ends)
+        live_ends = LiveEnds(
+            RedisLiveRoad(config.cells, config.state_dir),
+            RedisLiveRoad(config.cells, config.state_dir),
+            OwnThread("cells-say", call_in_reactor),
+            OwnThread("cells-hear", call_in_reactor),
+        )
+        join_live_topics(node, live_ends)
     node.crossbar_dir = crossbar_dir
     node.archiver.in_thread = _in_thread
     node.attachments.disk.in_thread = _in_thread
@@ -125,6 +134,32 @@ def join_cells(node: Node, ends: Ends) -> None:
         late_s=options.late_s,
     )
     node.outlet.heard, node.audit.remark = node.cells.heard, node.cells.remark
+
+
+def join_live_topics(node: Node, ends: LiveEnds) -> None:
+    """Have the agents' topics of a node that is joined with other cells heard there, and theirs heard here.
+
+    Args:
+        node: before its start.
+        ends: of the road that carries live events.
+    """
+    cells = node.cells
+    assert cells is not None
+
+    def may_publish(agent: str, topic: str) -> bool:
+        who = {"authid": agent, "authrole": node.principals.role_of(agent)}
+        return node.authorizer.decide(who, topic, "publish", {}) is None
+
+    cells.topics = Topics(
+        cells.cell,
+        cells.epoch,
+        ends,
+        cells.sealed,
+        may_publish=may_publish,
+        not_believed=cells.exchange.not_believed,
+        clock=node.clock,
+        random=node.random,
+    )
 
 
 def _in_thread(work: Callable[[], _T]) -> Deferred[_T]:

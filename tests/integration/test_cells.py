@@ -99,7 +99,7 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
     with RedisServer(directory, PASSWORD) as redis:
         nodes = {cell: NodeProcess(directory / cell, config=configure(directory, cell, redis)) for cell in CELLS}
         try:
-            for name in ("agni", "dc"):
+            for name in ("agni", "dc", "rushabdev"):
                 nodes["north"].token(name)
             nodes["north"].token("boss", operator=True)
             agents = directory / "south" / "agents.json"
@@ -208,6 +208,69 @@ async def test_nothing_is_lost_and_nothing_runs_twice(joined: Joined, tmp_path: 
     assert figures["trishula_cells_errors_total"] >= 1
     assert figures["trishula_cells_canary_seconds"] < 60
     assert (await deferToThread(lambda: joined.figures("south")))["trishula_cells_accepted_total"] >= 70
+
+
+class Listener:
+    """What a subscriber heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def numbers(self) -> list[int]:
+        return [one["number"] for one in self.heard if isinstance(one, dict)]
+
+    async def hears(self, publisher: Agent, topic: str, said: str) -> None:
+        """Its publisher says something until it is heard: a subscription takes a moment to get there."""
+        clock = real().clock
+        deadline_s = clock.seconds() + 90.0
+        while said not in self.heard:
+            assert clock.seconds() < deadline_s, "it was not heard in time"
+            await publisher.publish(topic, said)
+            await sleep(0.2)
+
+
+@on_reactor
+async def test_a_live_topic_is_heard_at_the_other_cell_once(joined: Joined, tmp_path: Path) -> None:
+    far, near, own, retained = Listener(), Listener(), Listener(), Listener()
+    with RawClient(joined.nodes["north"].url) as raw:
+        raw.open()
+        raw.join("agni", joined.nodes["north"].tokens["agni"])
+        # The router there knows the topic now, before anybody has subscribed to it.
+        raw.publish(uris.topic_of("agni", "kept"), "kept", retain=True)
+    async with (
+        Worker(joined, "agni", tmp_path).at("south") as agni,
+        Worker(joined, "rushabdev", tmp_path).at("south") as neighbour,
+        Worker(joined, "dc", tmp_path).at("north") as dc,
+    ):
+        await dc.subscribe("celsius", far.heard.append, of="agni")
+        await dc.subscribe("kept", retained.heard.append, of="agni")
+        await neighbour.subscribe("celsius", near.heard.append, of="agni")
+        await agni.subscribe("celsius", own.heard.append)
+        await far.hears(agni, "celsius", "begin")
+        await retained.hears(agni, "kept", "begin")
+        for number in range(300):
+            await agni.publish("celsius", {"number": number, "raw": b"\x00\xff"})
+        for listener in (far, near):
+            await until(lambda: len(listener.numbers()) == 300)  # noqa: B023
+            assert listener.numbers() == list(range(300))
+        assert far.heard[-1]["raw"] == b"\x00\xff"
+        assert own.heard == []
+        # Redis dies: what is published meanwhile is gone, nobody waits for it, and then it goes on.
+        await deferToThread(joined.redis.kill)
+        await agni.publish("celsius", "lost")
+        await until(lambda: joined.told("south")["topics"]["fault"] and joined.told("north")["topics"]["fault"])
+        await deferToThread(joined.redis.start)
+        await far.hears(agni, "celsius", "again")
+        assert ("lost" in near.heard, "lost" in far.heard) == (True, False)
+        # Somebody who has no key speaks there.
+        refused = joined.told("north")["refused_entries"]
+        channel = f"trishula:cells:live:{uris.topic_of('agni', 'celsius')}"
+        await deferToThread(joined.redis.client.publish, channel, b"x" * 100)
+        await until(lambda: joined.told("north")["refused_entries"] > refused)
+    # Nobody listens any more, and Redis is told so.
+    await until(lambda: joined.redis.client.pubsub_channels("trishula:cells:live:trishula.*") == [])
+    figures = await deferToThread(lambda: joined.figures("north"))
+    assert figures["trishula_cells_events_heard_total"] >= 300
 
 
 @on_reactor

@@ -151,10 +151,10 @@ class RawClient:
         """Have a topic's events sent here."""
         self.ask(32, topic)
 
-    def publish(self, topic: str, event: object) -> None:
+    def publish(self, topic: str, event: object, **options: object) -> None:
         """Publish, and wait until the router has it."""
         number = next(self._requests)
-        self.send([16, number, {"acknowledge": True}, topic, [event]])
+        self.send([16, number, {"acknowledge": True, **options}, topic, [event]])
         while self.receive()[0] != 17:
             pass
 

@@ -14,22 +14,31 @@ settles the message where it was sent. So a message is at each instant in the jo
 
 Whoever can write to Redis can lose entries and repeat them, and no more: each entry carries a MAC.
 
-=====================  ============================================================================
-:mod:`.letters`        what cells tell each other
-:mod:`.seal`           proves who says it, and to whom
-:mod:`.homes`          which cell an agent is at: policy
-:mod:`.forwards`       what was sent to other cells, when to ask, what news does: policy
-:mod:`.owed`           whom this cell owes news: policy
-:mod:`.canary`         whether what is put on the road comes back: policy
-:mod:`.road`           what a road is
-:mod:`.memory_road`    one in memory, which tests use
-:mod:`.redis_road`     the one over Redis
-:mod:`.onward`         takes messages out of mailboxes, and settles them
-:mod:`.acceptance`     takes what other cells send into this cell's journal
-:mod:`.hearing`        what follows from letters
-:mod:`.homekeeping`    tells Redis who is here, and asks it who is where
-:mod:`.standing`       what of the road fails
-:mod:`.exchange`       the rounds, and both ends of the road
-:mod:`.service`        makes one of it all
-=====================  ============================================================================
+=======================  ============================================================================
+:mod:`.letters`          what cells tell each other
+:mod:`.seal`             proves who says it, and to whom
+:mod:`.homes`            which cell an agent is at: policy
+:mod:`.forwards`         what was sent to other cells, when to ask, what news does: policy
+:mod:`.owed`             whom this cell owes news: policy
+:mod:`.canary`           whether what is put on the road comes back: policy
+:mod:`.road`             what a road is
+:mod:`.memory_road`      one in memory, which tests use
+:mod:`.redis_road`       the one over Redis
+:mod:`.onward`           takes messages out of mailboxes, and settles them
+:mod:`.acceptance`       takes what other cells send into this cell's journal
+:mod:`.hearing`          what follows from letters
+:mod:`.homekeeping`      tells Redis who is here, and asks it who is where
+:mod:`.standing`         what of the road fails
+:mod:`.exchange`         the rounds, and both ends of the road
+:mod:`.service`          makes one of it all
+=======================  ============================================================================
+
+Live topics go beside all that, by roads of their own, which keep nothing:
+
+=======================  ============================================================================
+:mod:`.live`             an event on its way, and which ones are new: policy
+:mod:`.live_road`        what such a road is, and one in memory
+:mod:`.redis_live_road`  the one over Redis
+:mod:`.topics`           says what is published here, and tells what is published elsewhere
+=======================  ============================================================================
 """

@@ -27,7 +27,7 @@ from trishula_router.settings.cells import CellOptions
 if TYPE_CHECKING:
     import redis
 
-__all__ = ["TIMEOUT_S", "RedisRoad"]
+__all__ = ["TIMEOUT_S", "RedisRoad", "connected", "where"]
 
 TIMEOUT_S = 5.0
 #: What another reader of the cell has not acknowledged for so long is taken over.
@@ -90,10 +90,7 @@ class RedisRoad:
     @property
     def where(self) -> str:
         """Host and port, or the sentinels; no user."""
-        if self._options.sentinels:
-            return f"{self._options.sentinel_master} of {', '.join(self._options.sentinels)}"
-        address = self._options.address
-        return f"{address.host}:{address.port}"
+        return where(self._options)
 
     def append(self, entries: Sequence[tuple[str, Fields]]) -> None:
         """See :class:`.road.Road`; the streams keep about ``maxlen`` entries."""
@@ -202,18 +199,7 @@ class RedisRoad:
 
     def _connected(self) -> redis.Redis:
         if self._client is None:
-            options = self._options
-            by: tuple[Any, ...] = options.address, options.redis_password, options.redis_ca, self._base
-            self._client = (
-                connect_by_sentinel(
-                    *by,
-                    timeout_s=TIMEOUT_S,
-                    sentinels=options.sentinel_addresses,
-                    master=options.sentinel_master,
-                )
-                if options.sentinels
-                else connect(*by, timeout_s=TIMEOUT_S)
-            )
+            self._client = connected(self._options, self._base)
         return self._client
 
     @contextlib.contextmanager
@@ -227,6 +213,28 @@ class RedisRoad:
             if why is None:
                 raise
             raise RoadFailed(why) from None
+
+
+def where(options: CellOptions) -> str:
+    """Where the Redis is that joins the cells: host and port, or the sentinels; no user."""
+    if options.sentinels:
+        return f"{options.sentinel_master} of {', '.join(options.sentinels)}"
+    return f"{options.address.host}:{options.address.port}"
+
+
+def connected(options: CellOptions, base: Path) -> redis.Redis:
+    """A client of the Redis that joins the cells; behind Sentinel, of whichever is the master now.
+
+    Args:
+        options: with ``redis``.
+        base: the state directory, where relative paths start.
+    """
+    by: tuple[Any, ...] = options.address, options.redis_password, options.redis_ca, base
+    if not options.sentinels:
+        return connect(*by, timeout_s=TIMEOUT_S)
+    return connect_by_sentinel(
+        *by, timeout_s=TIMEOUT_S, sentinels=options.sentinel_addresses, master=options.sentinel_master
+    )
 
 
 def _stream(cell: str) -> str:

@@ -24,7 +24,8 @@ __all__ = ["BODY", "MAC", "KeyUnfit", "Seal", "Unsealed", "read_keys"]
 BODY, MAC = b"body", b"mac"
 
 _LEAST = 32
-_ENTRY, _HOME = b"trishula cell entry 1", b"trishula cell home 1"
+_ENTRY, _HOME, _LIVE = b"trishula cell entry 1", b"trishula cell home 1", b"trishula cell live 1"
+_MAC_BYTES = 32
 
 
 class KeyUnfit(Exception):
@@ -118,6 +119,21 @@ class Seal:
         if not self._is_good(mac, _HOME, address.encode(), value):
             raise Unsealed(f"the seal of the home of {address} is not that of a cell")
         return cell, number
+
+    def live(self, channel: str, text: bytes) -> bytes:
+        """What is said on a channel."""
+        return self._mac(self._keys[0], _LIVE, channel.encode(), text) + text
+
+    def read_live(self, channel: str, told: bytes) -> bytes:
+        """What a cell has said on a channel.
+
+        Raises:
+            Unsealed: no cell said that there.
+        """
+        mac, text = told[:_MAC_BYTES], told[_MAC_BYTES:]
+        if not self._is_good(mac, _LIVE, channel.encode(), text):
+            raise Unsealed("its seal is not that of a cell's event on this topic")
+        return text
 
     def _mac(self, key: bytes, use: bytes, place: bytes, text: bytes) -> bytes:
         # Neither a use nor a place has a zero in it, so no two of these are one text.

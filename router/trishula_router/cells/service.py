@@ -20,6 +20,7 @@ from trishula_router.cells.homes import Homes
 from trishula_router.cells.onward import Onward
 from trishula_router.cells.owed import Owed
 from trishula_router.cells.seal import Seal, read_keys
+from trishula_router.cells.topics import Topics
 from trishula_router.clocks.clock import Clock
 from trishula_router.mail.delivery import Delivery
 from trishula_router.mail.endings import Endings
@@ -68,6 +69,9 @@ class Cells:
         now: the wall clock in ms.
         random: spreads pauses, and makes tickets.
         late_s: see :class:`~trishula_router.settings.cells.CellOptions`.
+
+    Attributes:
+        topics: carries live events; ``None`` where no road for them is.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Cells:
         late_s: float,
     ) -> None:
         self.cell = cell
+        self.topics: Topics | None = None
         self.late_s = late_s
         self._key_file = key_file
         self._parts = parts
@@ -94,7 +99,7 @@ class Cells:
         self._refused = refused
         self._close_session = close_session
         self._clock = clock
-        self._epoch = epoch
+        self.epoch = epoch
         self._tickets = 0
         self._version = (0, 0)
         self._seal: Seal | None = None
@@ -104,7 +109,7 @@ class Cells:
             cell,
             epoch,
             ends,
-            self._sealed,
+            self.sealed,
             homes=self.homes,
             forwards=self.forwards,
             owed=Owed(),
@@ -138,7 +143,7 @@ class Cells:
             self.homes,
             ends.write,
             ends.in_writer,
-            self._sealed,
+            self.sealed,
             refused=exchange.not_believed,
             moved=self._moved,
             superseded=self._superseded,
@@ -157,6 +162,8 @@ class Cells:
             here.update({consumer.address: consumer.session for consumer in consumers.all()})
             self.exchange.here(here)
         self.exchange.round()
+        if self.topics is not None:
+            self.topics.round()
 
     def heard(self, news: Iterable[News]) -> None:
         """What senders are told at this node."""
@@ -165,6 +172,8 @@ class Cells:
     def stop(self) -> None:
         """Begin nothing more."""
         self.exchange.stop()
+        if self.topics is not None:
+            self.topics.stop()
 
     # -- what is told of it --------------------------------------------------------------------------------------------
 
@@ -208,6 +217,7 @@ class Cells:
             "errors": self.exchange.errors,
             "canary_s": round(self.exchange.canary.age_s(self._clock.seconds()), 3) if leads else None,
             "fault": self.exchange.fault,
+            "topics": None if self.topics is None else self.topics.told(),
         }
 
     def waiting(self) -> tuple[int, float]:
@@ -227,7 +237,8 @@ class Cells:
 
     # -- what its parts ask --------------------------------------------------------------------------------------------
 
-    def _sealed(self) -> Seal:
+    def sealed(self) -> Seal:
+        """Seals what this cell writes, by the key as it is in its file; see :func:`.seal.read_keys`."""
         now_s = self._clock.seconds()
         if self._seal is None or now_s - self._seal_s >= _KEY_S:
             self._seal, self._seal_s = Seal(self.cell, read_keys(self._key_file)), now_s
@@ -250,7 +261,7 @@ class Cells:
 
     def _ticket(self) -> str:
         self._tickets += 1
-        return f"{self._epoch}:{self._tickets}"
+        return f"{self.epoch}:{self._tickets}"
 
     def _not_believed(self, sentence: str) -> None:
         self._refused(self.cell, NotAllowed, sentence[:500], self._clock.seconds())

@@ -23,13 +23,23 @@ class Standing:
         where: it leads, for people.
         clock: of the pauses.
         random: spreads them.
+        what: can't be reached then, for people.
+        meanwhile: what becomes of what is for it.
 
     Attributes:
         errors: how often any of them failed.
     """
 
-    def __init__(self, where: str, clock: Clock, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        where: str,
+        clock: Clock,
+        random: Callable[[], float],
+        what: str = "the cells",
+        meanwhile: str = "what is for them waits, and nothing is lost",
+    ) -> None:
         self._where = where
+        self._what, self._meanwhile = what, meanwhile
         self._clock = clock
         self._random = random
         self._faults: dict[str, str] = {}
@@ -52,7 +62,7 @@ class Standing:
         if self._faults.pop(use, None) is None:
             return False
         if not self._faults:
-            log.warn("the cells can be reached again by {where}", where=self._where)
+            log.warn("{what} can be reached again by {where}", what=self._what, where=self._where)
         return True
 
     def failed(self, use: str, why: str) -> None:
@@ -60,8 +70,10 @@ class Standing:
         self.errors += 1
         if not self._faults:
             log.warn(
-                "the cells can't be reached by {where} just now; what is for them waits, and nothing is lost: {why}",
+                "{what} can't be reached by {where} just now; {meanwhile}: {why}",
+                what=self._what,
                 where=self._where,
+                meanwhile=self._meanwhile,
                 why=why,
             )
         self._faults[use] = why

@@ -120,6 +120,9 @@ def _cells(name: str, status: Status) -> Iterator[Finding]:
             f"{count} entries or homes at {where} have no good seal",
             "have all cells use the same cells.key_file; or else somebody who is no cell writes to that Redis",
         )
+    elif (one.get("topics") or {}).get("fault"):
+        why = one_line(str(one["topics"]["fault"]))
+        yield warning(check, f"live topics don't reach other cells: {why}", "messages do; mend that")
     else:
         yield ok(check, f"the cell {one_line(str(one.get('cell')))} is joined by {where}; {waiting}")
 

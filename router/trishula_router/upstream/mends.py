@@ -15,6 +15,7 @@ mend                        what it is there for
 :mod:`.answers`             only who was asked answers a call
 :mod:`.direct_events`       deliveries go to their session without a publication
 :mod:`.link_disclosing`     a peer speaks for itself and its agents alone
+:mod:`.live_topics`         agents' topics are heard at other cells
 :mod:`.turns`               sessions that end don't hold up the others
 :mod:`.direct_calls`        calls of the node skip Crossbar's dealer
 :mod:`.requests`            agents keep within their quotas
@@ -72,6 +73,7 @@ from trishula_router.upstream.link_client import install
 from trishula_router.upstream.link_disclosing import guard_forwarding
 from trishula_router.upstream.link_keys import guard_peers
 from trishula_router.upstream.link_offer import making_way, offer_names
+from trishula_router.upstream.live_topics import carry_live_topics
 from trishula_router.upstream.log_floods import guard_log
 from trishula_router.upstream.own_pages import guard_pages
 from trishula_router.upstream.renewal import renew_certificates
@@ -159,6 +161,7 @@ class Mends:
             log.warn("this Crossbar is built otherwise than expected, so deliveries take the longer way")
         if config.peers and not guard_forwarding(transport, node.principals.role_of, node.neighbourhood.may_tell):
             raise NodeFailed("this Crossbar is built otherwise than expected: peers could speak for each other")
+        await self._carry_live_topics()
         turns = Turns(time.monotonic, clock.callLater)
         _without(pace_meta_events(transport, turns), "a session that ends can hold up the others")
         direct = DirectCalls(self._served, self._is_denied, message, Result, clock.callLater, turns)
@@ -182,6 +185,21 @@ class Mends:
         if not guard_log(globalLogPublisher, clock, time.time):
             log.warn("this Twisted is built otherwise than expected: floods of one line can push all others out")
         self._look_after_connections(turns)
+
+    async def _carry_live_topics(self) -> None:
+        """Before what bounds publications, which stands around it then."""
+        node = self._node
+        if node.cells is None or node.cells.topics is None:
+            return
+        is_carried = await carry_live_topics(
+            self._session,
+            node.cells.topics,
+            message,
+            _CLIENTS,
+            node.principals.role_of,
+            lambda who, uri, options: node.authorizer.decide(who, uri, "publish", options) is not None,
+        )
+        _without(is_carried, "agents' topics are not heard at other cells")
 
     def _bound_retained(self, transport: object) -> None:
         node = self._node
