@@ -9,16 +9,16 @@ refusal.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula.errors import StorageFailed, StorageFull
 
-__all__ = ["log_fault", "run"]
+__all__ = ["log_fault", "run", "together"]
 
 _log = Logger()
 
@@ -36,3 +36,19 @@ def log_fault(failure: Failure, /, log: Logger, what: str, **facts: Any) -> None
 def run(work: Coroutine[Deferred[Any], Any, Any]) -> None:
     """Let a coroutine go its way; a fault in it is the node's, so it is logged and the node goes on."""
     Deferred.fromCoroutine(work).addErrback(log_fault, _log, "delivery failed")
+
+
+def together(steps: Iterable[Coroutine[Deferred[Any], Any, Any]]) -> Deferred[None]:
+    """Begin all in order, before the first is waited for, so that they share a commit of the store.
+
+    Returns:
+        when all are over; fails as the first of them that did.
+    """
+    begun = [Deferred.fromCoroutine(step) for step in steps]
+
+    def outcome(outcomes: list[tuple[bool, Any]]) -> None:
+        for is_well, found in outcomes:
+            if not is_well:
+                found.raiseException()
+
+    return DeferredList(begun, consumeErrors=True).addCallback(outcome)

@@ -53,10 +53,10 @@ class CountedRoad(MemoryRoad):
         super().__init__(roads, cell, cell)
         self._tally = tally
 
-    def append(self, entries: Sequence[tuple[str, Fields]]) -> None:
+    def append(self, entries: Sequence[tuple[str, Fields]], worked_off: Sequence[str] = ()) -> None:
         self._tally.entries += len(entries)
         self._tally.bytes += sum(len(value) for _, fields in entries for value in fields.values())
-        super().append(entries)
+        super().append(entries, worked_off)
 
     def homes(self, addresses: Sequence[str]) -> list[bytes | None]:
         self._tally.looks += len(addresses)
@@ -75,7 +75,7 @@ class Box:
     waiting: dict[str, float] = field(default_factory=dict)
     mail: dict[str, list[str]] = field(default_factory=dict)
     accepted: set[str] = field(default_factory=set)
-    done: int = 0
+    done_count: int = 0
     twice: int = 0
 
     # -- as Onward -----------------------------------------------------------------------------------------------------
@@ -100,10 +100,10 @@ class Box:
         for forward in forwards:
             self.cell.exchange.post(forward.cell, _mail(forward))
 
-    async def ended(self, position: int, to: str, state: str, reason: str | None) -> None:
-        self.done += 1
+    async def done(self, those: Iterable[tuple[int, str]]) -> None:
+        self.done_count += len(list(those))
 
-    async def delivered(self, forward: Forward) -> None:
+    async def delivered(self, forwards: Iterable[Forward]) -> None:
         pass
 
     def take_back(self, forwards: Iterable[Forward], hold_s: float = 0.0) -> None:
@@ -222,10 +222,10 @@ def cost_with(cells: int, agents_each: int, messages_each: int) -> Cost:
     total = cells * messages_each
     for _ in range(60):
         pass_time(2)
-        if sum(cell.box.done for cell in all_cells) == total:
+        if sum(cell.box.done_count for cell in all_cells) == total:
             break
     cpu_s = time.process_time() - began_s
-    assert sum(cell.box.done for cell in all_cells) == total
+    assert sum(cell.box.done_count for cell in all_cells) == total
     assert sum(len(cell.box.accepted) for cell in all_cells) == total
     assert sum(cell.box.twice for cell in all_cells) == 0
     assert sum(cell.forwards.resent for cell in all_cells) == 0

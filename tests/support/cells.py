@@ -58,19 +58,15 @@ class LossyRoad:
     def losses(self) -> int:
         return self._road.losses
 
-    def append(self, entries: Sequence[tuple[str, Fields]]) -> None:
+    def append(self, entries: Sequence[tuple[str, Fields]], worked_off: Sequence[str] = ()) -> None:
         out = [one for one in entries if self._random.random() >= self.loss]
         out += [one for one in out if self._random.random() < self.repeats]
         if self._random.random() < self.swaps:
             self._random.shuffle(out)
-        self._road.append(out)
+        self._road.append(out, worked_off if self._random.random() >= self.loss else ())
 
     def read(self, limit: int, wait_s: float) -> list[Entry]:
         return self._road.read(limit, wait_s)
-
-    def acknowledge(self, ids: Sequence[str]) -> None:
-        if self._random.random() >= self.loss:
-            self._road.acknowledge(ids)
 
     def homes(self, addresses: Sequence[str]) -> list[bytes | None]:
         return self._road.homes(addresses)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -51,11 +51,14 @@ class World:
         await self._stored("accepted", (cell, [mail.id for mail in mails]))
         return [News(ticket=one.ticket, sender=one.sender, id=one.id, to=one.to, state="accepted") for one in mails]
 
-    async def ended(self, position: int, to: str, state: str, reason: str | None) -> None:
+    async def ended(self, position: int, state: str, reason: str | None) -> None:
         await self._stored(state, position)
 
-    async def delivered(self, forward: Forward) -> None:
-        await self._stored("delivered", forward.position)
+    async def done(self, those: Iterable[tuple[int, str]]) -> None:
+        await self._stored("done", [position for position, _ in those])
+
+    async def delivered(self, forwards: Iterable[Forward]) -> None:
+        await self._stored("delivered", [forward.position for forward in forwards])
 
     def goes_well(self, address: str) -> None:
         pass
@@ -81,31 +84,44 @@ def parcel(source: str, *letters: Letter) -> Parcel:
     return Parcel(source, "north", "epoch", list(letters))
 
 
-def test_what_was_read_at_a_time_shares_a_commit(world: World) -> None:
-    for position in range(3):
+def test_what_is_done_of_what_was_read_at_a_time_is_settled_together(world: World) -> None:
+    for position in range(4):
         world.out(position)
     parcels = [parcel("south", news(position, "done")) for position in range(3)]
-    heard = Deferred.fromCoroutine(world.hearing.hear(parcels))
-    assert world.begun == [("done", 0), ("done", 1), ("done", 2)], "all of it waits for the store at once"
-    for done in world.waiting[:2]:
-        done.callback(None)
-    assert not heard.called, "the entries are on the road until all is durable"
-    world.waiting[2].callback(None)
-    assert result_of(heard) is None
+    rest = result_of(Deferred.fromCoroutine(world.hearing.hear([*parcels, parcel("south", news(3, "dead"))])))
+    assert world.begun == [("dead", 3), ("done", [0, 1, 2])], "all of it waits for the store at once"
+    world.waiting[0].callback(None)
+    assert not rest.called, "the entries are on the road until all is durable"
+    world.waiting[1].callback(None)
+    assert result_of(rest) is None
 
 
 def test_nobody_waits_for_the_note_of_a_delivery(world: World) -> None:
     world.out(1)
-    heard = Deferred.fromCoroutine(world.hearing.hear([parcel("south", news(1, "delivered"))]))
-    assert world.begun == [("delivered", 1)]
-    assert heard.called
+    rest = result_of(Deferred.fromCoroutine(world.hearing.hear([parcel("south", news(1, "delivered"))])))
+    assert world.begun == [("delivered", [1])]
+    assert rest.called
     world.waiting[0].errback(StorageFailed("the disk is gone"))
 
 
 def test_a_delivery_is_noted_before_the_end_that_came_with_it(world: World) -> None:
     world.out(1)
-    Deferred.fromCoroutine(world.hearing.hear([parcel("south", news(1, "delivered"), news(1, "done"))]))
-    assert world.begun == [("delivered", 1), ("done", 1)]
+    world.out(2)
+    both = parcel("south", news(1, "delivered"), news(1, "done"), news(2, "delivered"))
+    Deferred.fromCoroutine(world.hearing.hear([both]))
+    assert world.begun == [("delivered", [1, 2]), ("done", [1])]
+
+
+def test_no_message_waits_for_the_settlement_of_another_one(world: World) -> None:
+    world.out(1)
+    heard = Deferred.fromCoroutine(world.hearing.hear([parcel("south", mail("a"), news(1, "done"))]))
+    assert world.begun == [("accepted", ("south", ["a"])), ("done", [1])], "both wait for the store at once"
+    assert not heard.called
+    world.waiting[0].callback(None)
+    rest = result_of(heard)
+    assert not rest.called, "the next entries may be read, and these are on the road still"
+    world.waiting[1].callback(None)
+    assert result_of(rest) is None
 
 
 def test_messages_of_a_cell_are_accepted_in_one_go_and_those_of_another_beside_them(world: World) -> None:
@@ -126,11 +142,19 @@ def test_messages_of_a_cell_are_accepted_in_one_go_and_those_of_another_beside_t
 def test_what_fails_is_said_when_the_rest_is_over(world: World) -> None:
     for position in range(2):
         world.out(position)
-    heard = Deferred.fromCoroutine(
-        world.hearing.hear([parcel("south", news(0, "done"), news(1, "done")), parcel("north")])
-    )
+    both = parcel("south", news(0, "dead"), news(1, "done"))
+    rest = result_of(Deferred.fromCoroutine(world.hearing.hear([both, parcel("north")])))
     world.waiting[0].errback(StorageFailed("the disk is gone"))
-    assert not heard.called
+    assert not rest.called
     world.waiting[1].callback(None)
+    with pytest.raises(StorageFailed, match="the disk is gone"):
+        result_of(rest)
+
+
+def test_messages_that_are_not_durable_fail_all_that_was_read_with_them(world: World) -> None:
+    world.out(1)
+    heard = Deferred.fromCoroutine(world.hearing.hear([parcel("south", mail("a"), news(1, "done"))]))
+    world.waiting[0].errback(StorageFailed("the disk is gone"))
+    world.waiting[1].errback(StorageFailed("the disk is gone"))
     with pytest.raises(StorageFailed, match="the disk is gone"):
         result_of(heard)

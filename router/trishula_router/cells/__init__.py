@@ -29,6 +29,7 @@ Whoever can write to Redis can lose entries and repeat them, and no more: each e
 :mod:`.hearing`          what follows from letters
 :mod:`.homekeeping`      tells Redis who is here, and asks it who is where
 :mod:`.standing`         what of the road fails
+:mod:`.sending`          gathers what goes onto the road
 :mod:`.exchange`         the rounds, and both ends of the road
 :mod:`.service`          makes one of it all
 =======================  ============================================================================

@@ -1,7 +1,8 @@
 """The exchange: both ends of the road, and the rounds of a cell. It decides nothing that a policy beside it can decide.
 
-Two threads of its own wait for the road: one writes (letters, homes), one reads. The reactor waits for neither. What is
-to be written while the road is away is let go of from a bound on, for whatever it was about is sent or asked again.
+Two threads of its own wait for the road: one writes (:mod:`.sending`, homes), one reads. The reactor waits for neither.
+The next entries are read when the messages of the ones before are durable, and not only when their news is: a
+settlement waits some milliseconds for company, and no message is to wait for that.
 
 Of two linked nodes one forwards and reads, the first by name of those in sight (:attr:`Exchange.leads`): a single
 reader keeps the order in which a sender's messages come, and two forwarders would send everything twice. If both think
@@ -11,11 +12,13 @@ harmless.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.archiving.archiver import InThread
@@ -26,11 +29,12 @@ from trishula_router.cells.forwards import Forwards
 from trishula_router.cells.hearing import Hearing
 from trishula_router.cells.homekeeping import Homekeeping
 from trishula_router.cells.homes import Homes
-from trishula_router.cells.letters import FINAL, Beacon, Letter, Mail, Parcel, Recall, in_parcels
+from trishula_router.cells.letters import FINAL, Beacon, Letter, Parcel, Recall
 from trishula_router.cells.onward import Onward
 from trishula_router.cells.owed import Owed
 from trishula_router.cells.road import Entry, Road, RoadFailed
 from trishula_router.cells.seal import KeyUnfit, Seal, Unsealed
+from trishula_router.cells.sending import Sending
 from trishula_router.cells.standing import Standing
 from trishula_router.clocks.clock import Clock
 from trishula_router.mail.outlet import News as Told
@@ -41,8 +45,8 @@ __all__ = ["Ends", "Exchange"]
 _READ = 32
 #: How long a read waits for the first entry. Another cell's first word after a silence doesn't wait for that.
 _WAIT_S = 1.0
-#: Letters that wait for a road that is away, and how large they may be together.
-_POSTED, _POSTED_BYTES = 20_000, 32 * 1024 * 1024
+#: Readings of which some news is not durable yet: with more a slow disk is waited for.
+_UNFINISHED = 8
 #: What a round asks or sends again at most, and how many mailboxes it looks at; not sooner again than after so long.
 _AGAIN, _SWEPT, _SWEEP_S = 512, 1000, 2.0
 
@@ -121,11 +125,13 @@ class Exchange:
         self._hearing = Hearing(
             cell, homes, forwards, owed, acceptance, self.canary, lambda: self.onward, self.post, cancel, clock.seconds
         )
-        self.refusals = self.dropped = 0
+        self.refusals = 0
         self._standing = Standing(ends.write.where, clock, random)
-        self._posted: dict[str, list[Letter]] = {}
-        self._posted_count = self._posted_bytes = 0
-        self._is_writing = self._is_reading = self._keeps_homes = False
+        self._sending = Sending(cell, epoch, ends.write, ends.in_writer, seal, self._standing, self._went_well, clock)
+        self._is_reading = self._keeps_homes = False
+        # Of what was read: what is not durable yet, and why the first of it can't be made so.
+        self._unfinished: deque[Deferred[None]] = deque()
+        self._failure: Failure | None = None
         self._has_led = self._is_stopped = False
         self._sweep: Iterator[str] = iter(())
         self._sweep_s, self._losses = 0.0, 0
@@ -148,43 +154,13 @@ class Exchange:
     def stop(self) -> None:
         """Begin nothing more; what is under way ends with the process."""
         self._is_stopped = True
+        self._sending.stop()
 
     # -- letters out ---------------------------------------------------------------------------------------------------
 
     def post(self, cell: str, letter: Letter) -> None:
         """Send a letter to a cell; it may get lost on the way."""
-        size_bytes = len(letter.envelope) if isinstance(letter, Mail) else 0
-        if self._posted_count >= _POSTED or self._posted_bytes + size_bytes > _POSTED_BYTES:
-            self.dropped += 1
-            return
-        if not self._posted and not self._is_writing:
-            self._clock.callLater(0, self._write_soon)
-        self._posted.setdefault(cell, []).append(letter)
-        self._posted_count += 1
-        self._posted_bytes += size_bytes
-
-    def _write_soon(self) -> None:
-        if not self._is_writing and not self._is_stopped and self._standing.may("write"):
-            self._is_writing = True
-            run(self._write())
-
-    async def _write(self) -> None:
-        try:
-            while self._posted and not self._is_stopped:
-                posted, self._posted = self._posted, {}
-                self._posted_count = self._posted_bytes = 0
-                seal = self._seal()
-                entries = [
-                    (cell, seal.entry(Parcel(self._cell, cell, self._epoch, letters)))
-                    for cell, all_letters in posted.items()
-                    for letters in in_parcels(all_letters)
-                ]
-                await self._ends.in_writer(partial(self._ends.write.append, entries))
-                self._went_well()
-        except (RoadFailed, KeyUnfit) as error:
-            self._standing.failed("write", str(error))
-        finally:
-            self._is_writing = False
+        self._sending.post(cell, letter)
 
     def _went_well(self) -> None:
         if self._standing.well("write"):
@@ -211,6 +187,8 @@ class Exchange:
                 entries = await self._ends.in_reader(partial(self._ends.read.read, _READ, _WAIT_S))
                 if entries:
                     await self._work_off(entries)
+                if self._failure is not None:
+                    self._failure.raiseException()
                 self._look_for_losses()
         except (RoadFailed, KeyUnfit) as error:
             self._standing.failed("read", str(error))
@@ -220,6 +198,7 @@ class Exchange:
             self._standing.pause("read")
         finally:
             self._is_reading = False
+            self._failure = None
 
     async def _work_off(self, entries: Sequence[Entry]) -> None:
         seal = self._seal()
@@ -229,9 +208,16 @@ class Exchange:
                 parcels.append(seal.parcel(entry.fields))
             except Unsealed as error:
                 self.not_believed(f"entry {entry.id} of the stream of {self._cell}: {error}")
-        await self._hearing.hear(parcels)
-        # Whatever is durable by now is; what is not has raised.
-        await self._ends.in_reader(partial(self._ends.read.acknowledge, [entry.id for entry in entries]))
+        rest = await self._hearing.hear(parcels)
+        # Whatever is durable by then is; what is not has failed.
+        ids = [entry.id for entry in entries]
+        rest.addCallbacks(lambda _: self._sending.acknowledge(ids), self._failed)
+        self._unfinished.append(rest)
+        if len(self._unfinished) > _UNFINISHED:
+            await self._unfinished.popleft()
+
+    def _failed(self, failure: Failure) -> None:
+        self._failure = failure
 
     # -- what happens here ---------------------------------------------------------------------------------------------
 
@@ -269,7 +255,7 @@ class Exchange:
             self._has_led = False
             for address in self.forwards.addresses():
                 self.onward.take_back(self.forwards.to_address(address))
-        self._write_soon()
+        self._sending.go()
         self._read_soon()
         if not self._keeps_homes and self._standing.may("homes"):
             self._keeps_homes = True

@@ -1,9 +1,10 @@
 """Hearing: what follows from the letters of other cells.
 
-What was read at a time is worked off together, so that it shares commits of the store: with one after the other each
-word of news had a transaction of its own, and a cell took some hundred messages a second. Steps begin in the order of
-the letters, and the store carries out in order what it is asked for. So a delivery is on record before the end that
-came with it, and the messages of a cell are accepted in the order in which that cell sent them.
+What was read at a time is worked off together: the messages of a cell are accepted by one transaction, and those that
+are done settled by one. With one after the other a cell took some hundred messages a second, and spent most of its time
+on news. The store carries out in order what it is asked for, and is asked for deliveries first. So a delivery is on
+record before the end that came with it, and the messages of a cell are accepted in the order in which that cell sent
+them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 
-from trishula_router.background import run
+from trishula_router.background import run, together
 from trishula_router.cells.acceptance import Acceptance
 from trishula_router.cells.canary import Canary
-from trishula_router.cells.forwards import Forwards
+from trishula_router.cells.forwards import Forward, Forwards
 from trishula_router.cells.homes import Homes
 from trishula_router.cells.letters import UNKNOWN, Ask, Beacon, Letter, Mail, News, Parcel, Recall
 from trishula_router.cells.onward import Onward, reason_of
@@ -64,11 +65,15 @@ class Hearing:
         self._cancel = cancel
         self._seconds = seconds
 
-    async def hear(self, parcels: Iterable[Parcel]) -> None:
-        """Work letters off; what they say is durable when this is over, but for deliveries.
+    async def hear(self, parcels: Iterable[Parcel]) -> Deferred[None]:
+        """Work letters off. When this is over, the messages among them are durable, and all else is begun.
+
+        Returns:
+            when all else is durable, too, but for deliveries. Who reads on meanwhile has no message wait for the
+            settlements of others.
 
         Raises:
-            StorageFull, StorageFailed: some of it is not.
+            StorageFull, StorageFailed: some of it is not durable; what is returned fails with them as well.
         """
         by_cell: dict[str, list[Letter]] = {}
         for parcel in parcels:
@@ -76,14 +81,22 @@ class Hearing:
                 self._hear_self(parcel.letters)
             else:
                 by_cell.setdefault(parcel.source, []).extend(parcel.letters)
-        await _together(self._hear(cell, letters) for cell, letters in by_cell.items())
+        taken = together(self._take(cell, letters) for cell, letters in by_cell.items())
+        heard = together(self._hear(cell, letters) for cell, letters in by_cell.items())
+        try:
+            await taken
+        except BaseException:
+            # One fault is told.
+            heard.addErrback(lambda _: None)
+            raise
+        return heard
 
     def _hear_self(self, letters: Iterable[Letter]) -> None:
         for letter in letters:
             if isinstance(letter, Beacon):
                 self._canary.back(letter.number)
 
-    async def _hear(self, cell: str, letters: Sequence[Letter]) -> None:
+    async def _take(self, cell: str, letters: Iterable[Letter]) -> None:
         for mails in _parts([letter for letter in letters if isinstance(letter, Mail)]):
             for mail in mails:
                 self._homes.hint(mail.sender, cell)
@@ -91,10 +104,12 @@ class Hearing:
                 self._owed.owe(mail.key, cell, mail.ticket)
             for news in await self._acceptance.take(cell, mails):
                 self._answer(cell, news)
+
+    async def _hear(self, cell: str, letters: Iterable[Letter]) -> None:
         for others in _parts([letter for letter in letters if isinstance(letter, News | Ask | Recall)]):
-            await _together(
-                self._heard(cell, one) if isinstance(one, News) else self._asked(cell, one) for one in others
-            )
+            news = [letter for letter in others if isinstance(letter, News)]
+            asked = [self._asked(cell, letter) for letter in others if not isinstance(letter, News)]
+            await together([*self._heard(cell, news), *asked])
 
     async def _asked(self, cell: str, letter: Ask | Recall) -> None:
         state, positions = await self._acceptance.how(letter.key)
@@ -111,43 +126,44 @@ class Hearing:
             self._owed.forget(news.key, cell)
         self._post(cell, news)
 
-    async def _heard(self, cell: str, news: News) -> None:
-        heard, onward = self._forwards.hear(news, cell, self._seconds()), self._onward()
-        if heard is None:
-            if news.state == "done" and self._forwards.of(news.key) is None:
-                await self._done_late(news)
-            return
-        forward = heard.forward
-        if heard.then == "off":
-            onward.put_off(forward, news.retry_s)
-            return
-        onward.goes_well(news.to)
-        if heard.then == "ended":
-            await onward.ended(forward.position, news.to, news.state, reason_of(news, cell))
-        elif heard.then == "delivered":
-            # The store keeps such notes back for a while, and nobody waits for them: as of an agent of this node.
-            run(onward.delivered(forward))
-        elif heard.then == "surfaced":
-            await onward.surfaced(forward)
-        else:
-            await onward.send_again([forward])
+    def _heard(self, cell: str, letters: Iterable[News]) -> list[Coroutine[Deferred[Any], Any, Any]]:
+        """What follows from news: what nobody waits for is begun, and the rest is to be."""
+        onward, now_s = self._onward(), self._seconds()
+        done, delivered = list[tuple[int, str]](), list[Forward]()
+        steps: list[Coroutine[Deferred[Any], Any, Any]] = []
+        for news in letters:
+            heard = self._forwards.hear(news, cell, now_s)
+            if heard is None:
+                if news.state == "done" and self._forwards.of(news.key) is None:
+                    steps.append(self._done_late(news))
+                continue
+            forward = heard.forward
+            if heard.then == "off":
+                onward.put_off(forward, news.retry_s)
+                continue
+            onward.goes_well(news.to)
+            if heard.then == "delivered":
+                delivered.append(forward)
+            elif heard.then == "surfaced":
+                steps.append(onward.surfaced(forward))
+            elif heard.then == "lost":
+                steps.append(onward.send_again([forward]))
+            elif news.state == "done":
+                done.append((forward.position, news.to))
+            else:
+                steps.append(onward.ended(forward.position, news.state, reason_of(news, cell)))
+        if delivered:
+            # The store keeps such notes back for a while, and nobody waits for them: as of an agent of this node. It is
+            # asked for them first, so that they are on record before the ends that came with them.
+            run(onward.delivered(delivered))
+        return [*steps, onward.done(done)] if done else steps
 
     async def _done_late(self, news: News) -> None:
         """It was taken back since, or this node has started anew: that it is done is true all the same."""
         state, positions = await self._acceptance.how(news.key)
         if state not in ("done", UNKNOWN):
-            for position in positions:
-                await self._onward().ended(position, news.to, "done", None)
+            await self._onward().done((position, news.to) for position in positions)
 
 
 def _parts(letters: list[Any]) -> Iterator[list[Any]]:
     return (letters[begin : begin + _TOGETHER] for begin in range(0, len(letters), _TOGETHER))
-
-
-async def _together(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Begin all, wait for all, and raise what the first of them that failed has raised."""
-    begun = [Deferred.fromCoroutine(step) for step in steps]
-    outcomes: list[tuple[bool, Any]] = await DeferredList(begun, consumeErrors=True)
-    for is_well, outcome in outcomes:
-        if not is_well:
-            outcome.raiseException()

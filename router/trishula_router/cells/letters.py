@@ -7,7 +7,7 @@ replayed by somebody, is thereby told from news of this one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -28,6 +28,7 @@ __all__ = [
     "Recall",
     "in_parcels",
     "read_parcel",
+    "without_outdated",
     "write_parcel",
 ]
 
@@ -151,3 +152,9 @@ def in_parcels(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
             run, size_bytes = [], 0
     if run:
         yield run
+
+
+def without_outdated(letters: Sequence[Letter]) -> list[Letter]:
+    """Letters to one cell, without the word that a message is there where another one tells what became of it since."""
+    told = {letter.ticket for letter in letters if isinstance(letter, News) and letter.state != "accepted"}
+    return [one for one in letters if not (isinstance(one, News) and one.state == "accepted" and one.ticket in told)]

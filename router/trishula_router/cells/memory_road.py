@@ -53,7 +53,8 @@ class MemoryRoad:
         self._cell = cell
         self._node = node
         self._takes_over_s = takes_over_s
-        self._has_begun = False
+        # What this node read before, and never took out; ``None``: it has not looked yet.
+        self._again: set[str] | None = None
 
     @property
     def where(self) -> str:
@@ -65,9 +66,12 @@ class MemoryRoad:
         """See :class:`.road.Road`."""
         return self._roads.losses
 
-    def append(self, entries: Sequence[tuple[str, Fields]]) -> None:
+    def append(self, entries: Sequence[tuple[str, Fields]], worked_off: Sequence[str] = ()) -> None:
         """See :class:`.road.Road`."""
         self._check()
+        for entry_id in worked_off:
+            self._roads.streams.get(self._cell, {}).pop(entry_id, None)
+            self._roads.pending.get(self._cell, {}).pop(entry_id, None)
         for cell, fields in entries:
             self._roads.appended += 1
             self._roads.streams.setdefault(cell, {})[f"{self._roads.appended}-0"] = dict(fields)
@@ -78,23 +82,17 @@ class MemoryRoad:
         stream = self._roads.streams.get(self._cell, {})
         pending = self._roads.pending.setdefault(self._cell, {})
         now_s, found = self._roads.seconds(), list[Entry]()
+        if self._again is None:
+            self._again = {entry_id for entry_id, (reader, _) in pending.items() if reader == self._node}
         for entry_id, fields in stream.items():
             reader, since_s = pending.get(entry_id, ("", 0.0))
-            is_ours_again = reader == self._node and not self._has_begun
             is_left = reader not in ("", self._node) and now_s - since_s >= self._takes_over_s
-            if (not reader or is_ours_again or is_left) and len(found) < limit:
+            if (not reader or entry_id in self._again or is_left) and len(found) < limit:
                 found.append(Entry(entry_id, dict(fields)))
         for entry in found:
             pending[entry.id] = (self._node, now_s)
-        self._has_begun = True
+            self._again.discard(entry.id)
         return found
-
-    def acknowledge(self, ids: Sequence[str]) -> None:
-        """See :class:`.road.Road`."""
-        self._check()
-        for entry_id in ids:
-            self._roads.streams.get(self._cell, {}).pop(entry_id, None)
-            self._roads.pending.get(self._cell, {}).pop(entry_id, None)
 
     def homes(self, addresses: Sequence[str]) -> list[bytes | None]:
         """See :class:`.road.Road`."""
@@ -112,8 +110,8 @@ class MemoryRoad:
         return done
 
     def close(self) -> None:
-        """The next reading begins with what was not acknowledged."""
-        self._has_begun = False
+        """The next reading begins with what was not taken out."""
+        self._again = None
 
     def _home(self, address: str) -> bytes | None:
         home, until_s = self._roads.homes.get(address, (None, 0.0))

@@ -8,15 +8,16 @@ another cell does with its copy meanwhile is told apart by the agent's own memor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 
 from trishula.contract.addresses import agent_of, is_capability
 from trishula.contract.attached import attachment_of
 from trishula.errors import MessageInvalid, StorageFailed, StorageFull
-from trishula_router.background import run
+from trishula_router.background import run, together
 from trishula_router.cells.forwards import Forward, Forwards
 from trishula_router.cells.homes import Homes
 from trishula_router.cells.letters import Ask, Letter, Mail, News
@@ -224,11 +225,24 @@ class Onward:
         """The other cell takes messages for an address."""
         self._held.pop(address, None)
 
-    async def ended(self, position: int, to: str, state: str, reason: str | None) -> None:
-        """A message ended at another cell: so it does here."""
-        if state == "done":
-            await self._settlement.ack(agent_of(to), [position])
-            return
+    async def done(self, those: Iterable[tuple[int, str]]) -> None:
+        """Messages, (position, address) each, are done at other cells: so they are here, all by one settlement."""
+        held, others = [], dict[str, list[int]]()
+        for position, to in those:
+            lease = self._mailroom.leases.get(position)
+            if lease is None or lease.settling:
+                # Taken back since, or somebody settles it: that it is done is true all the same.
+                others.setdefault(agent_of(to), []).append(position)
+            else:
+                held.append(self._mailroom.withdraw(lease.entry))
+        steps: list[Coroutine[Deferred[Any], Any, Any]] = (
+            [self._settlement.settle(held, State.DONE, None)] if held else []
+        )
+        steps += [self._settlement.ack(agent, positions) for agent, positions in others.items()]
+        await together(steps)
+
+    async def ended(self, position: int, state: str, reason: str | None) -> None:
+        """A message ended at another cell, and was not done: so it does here."""
         lease = self._mailroom.leases.get(position)
         if lease is None or lease.settling:
             # Whoever settles it knows better, and what waits again is sent again, and told again.
@@ -236,16 +250,22 @@ class Onward:
         end = State[state.upper()] if state != "refused" else State.DEAD
         await self._settlement.settle([self._mailroom.withdraw(lease.entry)], end, reason)
 
-    async def delivered(self, forward: Forward) -> None:
-        """An agent has a message at its cell."""
-        lease = self._mailroom.leases.get(forward.position)
-        if lease is None or lease.settling:
-            return
-        lease.entry.attempts = max(1, lease.entry.attempts)
-        sender, message_id, to = forward.key
+    async def delivered(self, forwards: Iterable[Forward]) -> None:
+        """Agents have messages at their cells."""
         now = self._now()
-        await self._store.deliver([(forward.position, lease.entry.attempts)], to, None, now)
-        self._outlet.tell([Told(sender, message_id, to, "delivered", now)])
+        by_address: dict[str, list[Forward]] = {}
+        for forward in forwards:
+            lease = self._mailroom.leases.get(forward.position)
+            if lease is not None and not lease.settling:
+                lease.entry.attempts = max(1, lease.entry.attempts)
+                by_address.setdefault(forward.key[2], []).append(forward)
+        await together(self._delivered(address, those, now) for address, those in by_address.items())
+
+    async def _delivered(self, address: str, forwards: Sequence[Forward], now: int) -> None:
+        leases = self._mailroom.leases
+        attempts = [(forward.position, leases[forward.position].entry.attempts) for forward in forwards]
+        await self._store.deliver(attempts, address, None, now)
+        self._outlet.tell([Told(*forward.key, "delivered", now) for forward in forwards])
 
     async def surfaced(self, forward: Forward) -> None:
         """A message was put into a model's context at its cell."""
@@ -258,10 +278,10 @@ class Onward:
 
 
 def reason_of(news: News, cell: str) -> str | None:
-    """The reason to settle a message with."""
+    """The reason to settle a message with that was not done."""
     if news.state == "refused":
         return f"the cell {cell} does not take it: {news.reason or 'it says no more'}"
-    return news.reason if news.state != "done" else None
+    return news.reason
 
 
 def _mail(forward: Forward, wire: dict[str, Any], left_ms: int, by_deadline: bool) -> Mail:

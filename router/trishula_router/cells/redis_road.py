@@ -81,8 +81,8 @@ class RedisRoad:
         self._base = base
         self._takes_over_ms = takes_over_ms
         self._client: redis.Redis | None = None
-        # What this node read before, and did not acknowledge, comes first.
-        self._begins = True
+        # What this node read before, and never took out, comes first: the id after which it goes on, while it does.
+        self._after: str | None = "0"
         self._reads = 0
         self._has_read = False
         self.losses = 0
@@ -92,10 +92,13 @@ class RedisRoad:
         """Host and port, or the sentinels; no user."""
         return where(self._options)
 
-    def append(self, entries: Sequence[tuple[str, Fields]]) -> None:
+    def append(self, entries: Sequence[tuple[str, Fields]], worked_off: Sequence[str] = ()) -> None:
         """See :class:`.road.Road`; the streams keep about ``maxlen`` entries."""
         with self._told():
             pipeline = self._connected().pipeline(transaction=False)
+            if worked_off:
+                pipeline.xack(_stream(self._options.name), _GROUP, *worked_off)
+                pipeline.xdel(_stream(self._options.name), *worked_off)
             for cell, fields in entries:
                 told: dict[Any, Any] = dict(fields)
                 pipeline.xadd(_stream(cell), told, maxlen=self._options.maxlen, approximate=True)
@@ -107,11 +110,10 @@ class RedisRoad:
     def read(self, limit: int, wait_s: float) -> list[Entry]:
         """See :class:`.road.Road`."""
         with self._told():
-            if self._begins:
-                found = self._read("0", limit, None)
-                self._begins = bool(found)
+            if self._after is not None:
+                found = self._read(self._after, limit, None)
+                self._after = found[-1].id if found else None
                 if found:
-                    # They are acknowledged before the next look, or else there is a fault and it begins anew.
                     return found
             self._reads += 1
             left = self._left(limit) if self._reads % _LOOKS_EACH == 1 else []
@@ -159,17 +161,6 @@ class RedisRoad:
             return []
         return _entries(answer[1])
 
-    def acknowledge(self, ids: Sequence[str]) -> None:
-        """See :class:`.road.Road`."""
-        if not ids:
-            return
-        with self._told():
-            stream = _stream(self._options.name)
-            pipeline = self._connected().pipeline(transaction=False)
-            pipeline.xack(stream, _GROUP, *ids)
-            pipeline.xdel(stream, *ids)
-            pipeline.execute()
-
     def homes(self, addresses: Sequence[str]) -> list[bytes | None]:
         """See :class:`.road.Road`."""
         if not addresses:
@@ -191,7 +182,7 @@ class RedisRoad:
 
     def close(self) -> None:
         """See :class:`.road.Road`."""
-        self._begins = True
+        self._after = "0"
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(Exception):

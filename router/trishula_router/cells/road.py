@@ -1,7 +1,7 @@
 """A road: what carries entries from cell to cell, and knows homes. It may lose everything at any moment.
 
 Promises, held by ``tests/contract/test_road.py``: what a road takes it gives to the reader of that stream at least
-once, as long as it loses nothing; an entry that is not acknowledged is given again to whoever reads the stream after a
+once, as long as it loses nothing; an entry that is not taken out is given again to whoever reads the stream after a
 while; a home is put down only in place of the one that was seen.
 """
 
@@ -48,15 +48,13 @@ class Road(Protocol):
     def losses(self) -> int:
         """How often the own stream was found to be another one than before: what was on it is lost."""
 
-    def append(self, entries: Sequence[tuple[str, Fields]]) -> None:
-        """Put entries on the streams of cells, (cell, fields) each, in order."""
+    def append(self, entries: Sequence[tuple[str, Fields]], worked_off: Sequence[str] = ()) -> None:
+        """Put entries on the streams of cells, (cell, fields) each, in order; and take those out of the own stream that
+        were worked off, by their ids."""
 
     def read(self, limit: int, wait_s: float) -> list[Entry]:
-        """The next entries of the own stream; waits for the first one. What was read and never acknowledged comes too,
+        """The next entries of the own stream; waits for the first one. What was read and never taken out comes too,
         after a restart of this node at once, and of another node of the cell after a while."""
-
-    def acknowledge(self, ids: Sequence[str]) -> None:
-        """Entries of the own stream were worked off: they are taken out."""
 
     def homes(self, addresses: Sequence[str]) -> list[bytes | None]:
         """What is put down for addresses."""
