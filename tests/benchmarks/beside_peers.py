@@ -69,6 +69,11 @@ class Worker:
             self.end()
             raise
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
     def order(self, order: dict[str, Any]) -> dict[str, Any]:
         """Have it do something; its answer."""
         assert self._process.stdin is not None

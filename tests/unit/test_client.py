@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterator
@@ -780,6 +781,38 @@ def test_a_call_without_an_answer_in_time_is_unknown_and_can_be_asked_for_again(
     again = setup.client.call_with("agni", "p", id=error.message_id)
     assert again.result() == "late"
     assert len(link.sent()) == 1
+
+
+def test_who_stops_waiting_for_a_call_is_answered_under_its_id_later(setup: Setup) -> None:
+    link = setup.join()
+    outcome = setup.client.call_with("agni", "p", id="c1", timeout=3)
+    setup.turn()
+    outcome.cancel()
+    assert isinstance(error_of(outcome), asyncio.CancelledError)
+    # Its time limit is over too.
+    setup.clock.pump([0, 3.0, 3.0])
+    assert isinstance(error_of(outcome), asyncio.CancelledError)
+    answer(link, "c1", payload="late")
+    assert setup.client.call_with("agni", "p", id="c1").result() == "late"
+    assert len(link.sent()) == 1
+
+
+def test_a_call_with_an_option_that_there_is_not_fails_and_leaves_nothing_behind(setup: Setup) -> None:
+    link = setup.join()
+    options: Any = {"urgency": 1}
+    assert "urgency" in str(error_of(setup.client.call_with("agni", "p", id="c1", **options)))
+    again = setup.client.call_with("agni", "p", id="c1")
+    setup.turn()
+    answer(link, "c1", payload=1)
+    assert again.result() == 1
+
+
+def test_what_is_sent_goes_before_what_is_acknowledged(setup: Setup) -> None:
+    link = setup.join()
+    setup.client.ack_soon("1.1")
+    setup.client.send("agni")
+    setup.turn()
+    assert [one.uri for one in link.asked[-2:]] == [uris.MAILBOX_SEND, uris.MAILBOX_ACK]
 
 
 def duplicate(link: FakeLink, asked: Asked) -> None:

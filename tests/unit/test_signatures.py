@@ -194,3 +194,40 @@ def test_a_payload_that_does_not_fit_names_the_place() -> None:
     message = msgspec.structs.replace(MESSAGE, payload={"path": "/", "free_bytes": "5"})
     with pytest.raises(ArgumentInvalid, match=r"typed was called with .*: payload\.free_bytes: expected int, got str"):
         Signature(typed, "typed").fit_message(message)
+
+
+def two(a, b):  # type: ignore[no-untyped-def]
+    return a, b
+
+
+def one_or_two(a, /, b=2):  # type: ignore[no-untyped-def]
+    return a, b
+
+
+def by_name(a, *, b):  # type: ignore[no-untyped-def]
+    return a, b
+
+
+def by_name_or_not(a=1, *, b=2, **more):  # type: ignore[no-untyped-def]
+    return a, b, more
+
+
+def any_number(*many):  # type: ignore[no-untyped-def]
+    return many
+
+
+@pytest.mark.parametrize("function", [plain, two, one_or_two, by_name, by_name_or_not, any_number, dataclass_])
+@pytest.mark.parametrize("kwargs", [{}, {"b": 5}, {"c": 6}])
+def test_what_fits_is_what_python_takes(function: Callable[..., object], kwargs: dict[str, Any]) -> None:
+    given = [{"path": "/"}, 2, 3]
+    for count in range(len(given) + 1):
+        args = given[:count]
+        try:
+            taken = function(*args, **kwargs)
+        except TypeError:
+            with pytest.raises(ArgumentInvalid, match="wrong arguments"):
+                Signature(function, "f").fit(args, kwargs)
+        else:
+            fitted, named = Signature(function, "f").fit(args, kwargs)
+            expected = Disk("/") if function is dataclass_ else taken
+            assert function(*fitted, **named) == expected

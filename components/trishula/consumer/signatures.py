@@ -47,6 +47,7 @@ class Signature:
         self._function = function
         self._name = name
         self._signature = inspect.signature(function)
+        self._fewest, self._names = _by_position(self._signature)
         # By parameter; made when the first value comes, because names may be defined below the handler.
         self._types: dict[str, Any] | None = None
 
@@ -60,6 +61,13 @@ class Signature:
         Raises:
             ArgumentInvalid: they don't fit; the sentence names the parameter and shows what the function takes.
         """
+        if not kwargs and self._fewest <= len(args) <= len(self._names):
+            # They fit by their number alone; to bind them takes longer than many a handler.
+            types = self._resolved()
+            if not types:
+                return args, kwargs
+            named = zip(self._names, args, strict=False)
+            return tuple(self._converted(name, one, types[name]) if name in types else one for name, one in named), {}
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -120,6 +128,18 @@ class Signature:
             return msgspec.convert(value, kind, dec_hook=_from_builtins)
         except msgspec.ValidationError as error:
             raise ArgumentInvalid(f"{self._name} was called with wrong arguments: {_told(place, error)}") from None
+
+
+def _by_position(signature: inspect.Signature) -> tuple[int, list[str]]:
+    """How many arguments without a name a function wants at least, and the parameters that take such ones, in order.
+
+    Of one that wants some by name, none will do: more than it takes.
+    """
+    parameters = signature.parameters.values()
+    taking = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
+    if any(one.kind is _KINDS.KEYWORD_ONLY and one.default is _KINDS.empty for one in parameters):
+        return len(taking) + 1, []
+    return sum(one.default is _KINDS.empty for one in taking), [one.name for one in taking]
 
 
 def _annotations(function: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:

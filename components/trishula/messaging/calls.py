@@ -18,6 +18,7 @@ Each question ends as a value or as a typed error, never as None for "don't know
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,8 +41,8 @@ from trishula.messaging.live import pack_arguments
 from trishula.messaging.pending_calls import Calls
 from trishula.messaging.sender import Sending
 from trishula.runtime.pending import Pending, rejected, start
-from trishula.runtime.surroundings import Clock
-from trishula.runtime.waiting import sleep, within
+from trishula.runtime.surroundings import Clock, Timer
+from trishula.runtime.waiting import sleep
 from trishula.session.membership import Membership
 from trishula.session.transport import AnswerLate, LinkLost
 
@@ -131,37 +132,36 @@ class Asking:
             fault = f"{self._address} has no inbox for the answer; attach first, or use an instance"
         if fault is not None:
             return rejected(ArgumentInvalid(fault))
-        return start(self._call(agent, procedure, list(args), dict(kwargs or {}), timeout_s, options))
+        question = _Question(self, agent, procedure, timeout_s)
+        try:
+            self._ask(question, {"args": list(args), "kwargs": dict(kwargs or {})}, options)
+        except Exception as error:
+            question.end(error)
+        return question
 
-    async def _call(
-        self,
-        agent: str,
-        procedure: str,
-        args: list[Any],
-        kwargs: dict[str, Any],
-        timeout_s: float,
-        options: dict[str, Any],
-    ) -> Any:
+    def _ask(self, question: _Question, payload: dict[str, Any], options: dict[str, Any]) -> None:
         message_id = options.pop("id", None)
-        if message_id is None:
-            message_id = self._sending.new_id()
+        question.id = message_id = self._sending.new_id() if message_id is None else message_id
         on_warning = options.pop("on_warning", None)
-        answer = self._calls.open(message_id, agent, procedure, encrypted=bool(options.get("encrypt")))
+        answer = self._calls.open(
+            message_id, question.agent, question.procedure, encrypted=bool(options.get("encrypt"))
+        )
         if answer.done:
-            return answer.result()
-        started_s = self._clock.seconds()
+            question.answered(answer)
+            return
+        earlier = self._earlier[message_id] = _Earlier(self._clock.seconds() + question.timeout_s)
         # What became of a COMMAND that will never be answered: dead, expired, cancelled.
         self._hear()
-        payload = {"args": args, "kwargs": kwargs}
         if options.get("ttl_ms") is None and options.get("deadline_at") is None:
             # A caller may wait for longer than a message lives; then it hears that the COMMAND expired.
-            patience_ms = min((timeout_s + GRACE_S) * 1000, self._member.limits.ttl_ms)
+            patience_ms = min((question.timeout_s + GRACE_S) * 1000, self._member.limits.ttl_ms)
             options["ttl_ms"] = max(1, round(patience_ms))
-        sent = self._send(agent, type="COMMAND", procedure=procedure, payload=payload, id=message_id, **options)
-        sent.when_done(lambda pending: self._calls.sent(message_id, pending.error))
-        earlier = self._earlier[message_id] = _Earlier(started_s + timeout_s)
+        sent = self._send(
+            question.agent, type="COMMAND", procedure=question.procedure, payload=payload, id=message_id, **options
+        )
 
-        def look(pending: Pending[Receipt]) -> None:
+        def accepted(pending: Pending[Receipt]) -> None:
+            self._calls.sent(message_id, pending.error)
             if pending.error is not None:
                 return
             receipt = pending.result()
@@ -170,27 +170,39 @@ class Asking:
             if receipt.status == "duplicate":
                 self._look_for(message_id)
 
-        sent.when_done(look)
+        sent.when_done(accepted)
+        if not answer.done:
+            left_s = max(earlier.until_s - self._clock.seconds(), 0.0)
+            question.timer = self._clock.callLater(left_s, self._late, question, sent)
+        answer.when_done(question.answered)
 
-        def late() -> TrishulaError:
-            if earlier.state == "done":
-                return OutcomeUnknown(
+    def _late(self, question: _Question, sent: Pending[Receipt]) -> None:
+        """There was no answer in time."""
+        message_id, agent, procedure = question.id, question.agent, question.procedure
+        earlier = self._earlier.get(message_id)
+        if earlier is not None and earlier.state == "done":
+            question.end(
+                OutcomeUnknown(
                     f"{agent} has answered {procedure} ({message_id}) before, and the answer is not kept any more: ask "
                     f"with trishula why {message_id}",
                     message_id=message_id,
                 )
-            warning = sent.result().warning if sent.done and sent.error is None else None
-            return self._sending.withdraw(message_id, timeout_s) or OutcomeUnknown(
-                f"{agent} did not answer {procedure} within {timeout_s:g} s; it may have run, run now or run later: "
-                f"ask with trishula why {message_id}" + ("" if warning is None else f" ({warning})"),
+            )
+            return
+        warning = sent.result().warning if sent.done and sent.error is None else None
+        question.end(
+            self._sending.withdraw(message_id, question.timeout_s)
+            or OutcomeUnknown(
+                f"{agent} did not answer {procedure} within {question.timeout_s:g} s; it may have run, run now or run "
+                f"later: ask with trishula why {message_id}" + ("" if warning is None else f" ({warning})"),
                 message_id=message_id,
             )
+        )
 
-        try:
-            return await within(self._clock, answer, timeout_s - (self._clock.seconds() - started_s), late)
-        finally:
-            self._calls.done(message_id)
-            self._earlier.pop(message_id, None)
+    def over(self, message_id: str) -> None:
+        """Nobody waits for the answer to a question any longer."""
+        self._calls.done(message_id)
+        self._earlier.pop(message_id, None)
 
     def _look_for(self, message_id: str) -> None:
         """Its answer may have gone elsewhere, or what came may be none."""
@@ -273,6 +285,45 @@ class Asking:
                 if self._member.link is link:
                     # Its loss has not been told yet; without this we would spin.
                     await sleep(self._clock, 0.01)
+
+
+class _Question(Pending[Any]):
+    """The outcome of one call. It is no coroutine: who asks much would spend a third of its time on driving those."""
+
+    __slots__ = ("_asking", "agent", "id", "procedure", "timeout_s", "timer")
+
+    def __init__(self, asking: Asking, agent: str, procedure: str, timeout_s: float) -> None:
+        super().__init__()
+        self._asking = asking
+        self.agent = agent
+        self.procedure = procedure
+        self.timeout_s = timeout_s
+        self.id = ""
+        self.timer: Timer | None = None
+
+    def answered(self, answer: Pending[Any]) -> None:
+        """The answer, or the fault of the COMMAND, is there."""
+        error = answer.error
+        if not self.done:
+            self._over()
+            if error is None:
+                self.resolve(answer.result())
+            else:
+                self.reject(error)
+
+    def end(self, error: BaseException) -> None:
+        """There was no answer in time, or nothing was asked."""
+        if not self.done:
+            self._over()
+            self.reject(error)
+
+    def cancel(self) -> None:
+        self.end(asyncio.CancelledError("it was cancelled"))
+
+    def _over(self) -> None:
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        self._asking.over(self.id)
 
 
 def _fault_of_callee(agent: object) -> str | None:

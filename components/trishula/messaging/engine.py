@@ -366,10 +366,10 @@ class Engine:
             self._file.commit()
         if self._second_road is not None:
             self._second_road.flush()
-        link = self.member.link
-        if link is not None:
-            self.settling.flush(link)
+        if (link := self.member.link) is not None:
             self.sending.flush(link)
+            # Last: nobody waits for it, and the node does one after the other.
+            self.settling.flush(link)
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
