@@ -25,6 +25,7 @@ from typing import Any
 
 from autobahn import util
 from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp import message
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from autobahn.wamp.types import (
@@ -69,6 +70,7 @@ from trishula_router.store.sqlite.opening import open_store
 from trishula_router.upstream.call_answers import as_endpoint, serving, to_wamp
 from trishula_router.upstream.direct_authorizer import Authorize
 from trishula_router.upstream.direct_events import DirectEvents, Event
+from trishula_router.upstream.direct_words import DirectWords
 from trishula_router.upstream.expulsion import expel
 from trishula_router.upstream.mends import Mends
 from trishula_router.upstream.round_trip import RoundTrip
@@ -113,6 +115,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         self._sweeper = Sweeper(partial(gc.collect, 1), give_back, self._old_objects.rest)
         self._authorizer: Authorize = _deny
         self._direct_events = DirectEvents(self, Event, util.id)
+        self._direct_words = DirectWords(self, message.Event, ApplicationSession, util.id)
         self._mends: Mends | None = None
         self._receipts = ReceiptTopics()
         self._links = PeerLinks()
@@ -203,6 +206,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             sweeper=self._sweeper,
         )
         await self._mends.install(self._direct_events, self._authorize_by)
+        self._mends.carry_words(self._direct_words, self._hear)
         self._old_objects.begin()
         through = RoundTrip(self)
         await through.offer()
@@ -287,10 +291,13 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             self._node.link_lost(peer)
 
     def _on_peer(self, kind: str, text: object, details: EventDetails) -> None:
-        assert self._node is not None
         # By guard_forwarding it is the peer whose key the link has.
-        peer = details.publisher_authid
-        if not isinstance(text, bytes) or not isinstance(peer, str) or details.publisher_authrole != LINK_ROLE:
+        if isinstance(details.publisher_authid, str) and details.publisher_authrole == LINK_ROLE:
+            self._hear(kind, text, details.publisher_authid)
+
+    def _hear(self, kind: str, text: object, peer: str) -> None:
+        assert self._node is not None
+        if not isinstance(text, bytes):
             return
         self._sweeper.passed(len(text))
         try:
@@ -341,7 +348,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
     def post(self, peer: str, kind: str, text: bytes) -> None:
         """Send something to another node, over the link to it."""
         self._sweeper.passed(len(text))
-        self._publish(uris.peer_topic(peer, kind), text, None)
+        if not self._direct_words.say(peer, kind, text):
+            self._publish(uris.peer_topic(peer, kind), text, None)
 
     def _publish(self, topic: str, event: Any, eligible: list[int] | None, *more: Any) -> None:
         if self._transport is None:

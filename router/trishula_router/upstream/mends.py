@@ -14,6 +14,7 @@ mend                        what it is there for
 :mod:`.direct_authorizer`   permissions are asked for without a call
 :mod:`.answers`             only who was asked answers a call
 :mod:`.direct_events`       deliveries go to their session without a publication
+:mod:`.direct_words`        what nodes say to each other goes to and from their links without a publication
 :mod:`.link_disclosing`     a peer speaks for itself and its agents alone
 :mod:`.live_topics`         agents' topics are heard at other cells
 :mod:`.turns`               sessions that end don't hold up the others
@@ -55,6 +56,7 @@ from trishula_router.client_ips import Proxies
 from trishula_router.launcher import allow_files, descriptors_left
 from trishula_router.mail.sweeping import Sweeper
 from trishula_router.node import Node
+from trishula_router.peers.journal_exchange import KINDS
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE
 from trishula_router.settings.proxy_socket import proxy_socket_of
 from trishula_router.upstream.accepting import accept_few
@@ -66,6 +68,7 @@ from trishula_router.upstream.decoding import values_for
 from trishula_router.upstream.direct_authorizer import Authorize, answer_directly
 from trishula_router.upstream.direct_calls import DirectCalls, Result, Serve
 from trishula_router.upstream.direct_events import DirectEvents
+from trishula_router.upstream.direct_words import DirectWords
 from trishula_router.upstream.frames import guard_frames
 from trishula_router.upstream.guarded_connection import guard_connections
 from trishula_router.upstream.introduced import expect_introductions
@@ -200,6 +203,17 @@ class Mends:
             lambda who, uri, options: node.authorizer.decide(who, uri, "publish", options) is not None,
         )
         _without(is_carried, "agents' topics are not heard at other cells")
+
+    def carry_words(self, direct_words: DirectWords, hear: Callable[[str, object, str], None]) -> None:
+        """Have what nodes say to each other take the shorter way, once all others are installed.
+
+        Args:
+            direct_words: carries it from then on.
+            hear: takes what peers say: (kind, text, peer).
+        """
+        config, transport = self._node.config, self._session._transport
+        if config.peers and not direct_words.install(transport, config.node, KINDS, hear):
+            log.warn("this Crossbar is built otherwise than expected, so what peers say takes the longer way")
 
     def _bound_retained(self, transport: object) -> None:
         node = self._node
