@@ -48,9 +48,10 @@ class Bench:
         self.dealer = SimpleNamespace(
             processCall=lambda session, call: self.by_crossbar.append(call),
             processCancel=lambda session, cancel: self.by_crossbar.append(cancel),
+            _invocations_by_call={},
         )
         self.session = SimpleNamespace(_session_id=1, _authid="dc", _authrole="agent", _transport=object())
-        direct = DirectCalls(
+        direct = self.direct = DirectCalls(
             {"verb": self._serve, MAILBOX_SEND: self._serve, MAILBOX_ACK: self._serve},
             self._is_denied,
             MESSAGE,
@@ -117,6 +118,22 @@ def test_a_call_that_is_denied_is_answered_by_crossbar(bench: Bench) -> None:
     bench.denied = True
     assert bench.by_crossbar == [bench.call()]
     assert bench.callers == []
+
+
+def test_a_call_that_came_as_a_frame_is_served_if_its_id_is_free_and_it_is_not_denied(bench: Bench) -> None:
+    bench.outcome = answer = Deferred[str]()
+    asked = Call(request=7, procedure="verb", args=[1], kwargs=None)
+    assert bench.direct.take(bench.session, asked)
+    assert not bench.direct.take(bench.session, asked)
+    answer.callback("done")
+    assert bench.sent == [("result", 7, {"args": ["done"]})]
+    bench.dealer._invocations_by_call[1, 7] = object()
+    assert not bench.direct.take(bench.session, asked)
+    bench.dealer._invocations_by_call.clear()
+    bench.denied = True
+    assert not bench.direct.take(bench.session, asked)
+    assert len(bench.callers) == 1
+    assert bench.by_crossbar == []
 
 
 def test_a_call_that_is_cancelled_is_answered_once_and_its_work_goes_on(bench: Bench) -> None:
@@ -227,6 +244,31 @@ def test_answers_of_sends_and_acks_go_out_at_the_end_of_the_turn_behind_what_the
     bench.call(MAILBOX_SEND, 4)
     clock.pump([0, 0])
     assert [one[1] for one in bench.sent] == [2, 0, 1, 3, 4]
+
+
+def test_an_answer_that_cannot_be_written_at_all_keeps_back_no_other(logged_errors: LoggedErrors) -> None:
+    clock = Clock()
+    bench = Bench(cast(Any, clock).callLater)
+    bench.unsendable = ("result", 1, {"args": ["done"]})
+    refused = (
+        "error",
+        48,
+        1,
+        NodeFailed.uri,
+        {"args": ["the answer could not be sent; the log says why"], "kwargs": None},
+    )
+
+    def send(session: Any, message: Any) -> None:
+        if message in (bench.unsendable, refused):
+            raise ValueError("it can't be written")
+        bench.sent.append(message)
+
+    bench.direct._router.send = send
+    bench.call(MAILBOX_SEND, 1)
+    bench.call(MAILBOX_SEND, 2)
+    clock.pump([0, 0])
+    assert [one[1] for one in bench.sent] == [2]
+    assert len(logged_errors.flush(ValueError)) == 2
 
 
 def test_a_refused_send_is_answered_at_once(bench: Bench) -> None:

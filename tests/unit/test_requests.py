@@ -64,6 +64,7 @@ class Setup:
             lambda agent, error: self.refused.append((agent, error)),
             cast(Turns, SimpleNamespace(refused=self.told.append)),
         )
+        self.requests = requests
         assert requests.install(SimpleNamespace(_router=self.router))
 
     def _authorize(self, session: Any, uri: str, action: str, options: Any) -> Any:
@@ -137,8 +138,14 @@ def test_calls_in_flight_are_bounded_and_what_the_node_answers_counts(setup: Set
     setup.register(callee, "agni.slow")
     setup.direct[caller._session_id] = 1
     for _ in range(MOST - 1):
+        assert setup.requests.may_call(caller)
         setup.call(caller, "agni.slow")
         assert isinstance(setup.answer(), message.Invocation)
+    # Whoever only asks is refused nothing, and a link is not bounded.
+    assert not setup.requests.may_call(caller)
+    link = setup.session("peer", "rlink")
+    setup.direct[link._session_id] = MOST
+    assert setup.requests.may_call(link)
     setup.call(caller, "agni.slow")
     assert setup.answer().error == "trishula.error.calls_exceeded"
     invocation = next(sent for _, sent in setup.sent if isinstance(sent, message.Invocation))

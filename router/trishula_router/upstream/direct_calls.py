@@ -100,8 +100,10 @@ class DirectCalls:
         self._make_result = make_result
         self._turns = turns
         self._call_later = call_later
-        # Fires at the end of this turn; None: nobody waits for that.
-        self._end_of_turn: Deferred[None] | None = None
+        # Answers that go out at the end of this turn: to which session, of which call, what.
+        self._behind_events: list[tuple[Any, tuple[int, int], Any]] = []
+        # Calls that Crossbar carries out, by (session, request).
+        self._crossbars: Mapping[tuple[int, int], Any] = {}
         # How large the calls of an agent are that are being served, those included that nobody waits for any more.
         self._weights: Counter[str] = Counter()
         self._router: Any = None
@@ -117,7 +119,9 @@ class DirectCalls:
         """
         parts = Parts.behind(transport)
         dealer = parts.dealer
-        if not has(dealer, verbs=("processCall", "processCancel")) or not has(parts.router, verbs=("send",)):
+        if not has(dealer, verbs=("processCall", "processCancel"), tables=("_invocations_by_call",)):
+            return False
+        if not has(parts.router, verbs=("send",)):
             return False
         if not all(hasattr(self._message, name) for name in ("Call", "Error")):
             return False
@@ -125,7 +129,13 @@ class DirectCalls:
 
         def process_call(session: Any, asked: Any) -> None:
             serve = self._procedures.get(asked.procedure)
-            if serve is None or asked.timeout or asked.payload is not None or self._denies(session, asked):
+            options = {} if asked.forward_for is None else {"forward_for": asked.forward_for}
+            if (
+                serve is None
+                or asked.timeout
+                or asked.payload is not None
+                or self._denies(session, asked.procedure, options)
+            ):
                 call(session, asked)
             else:
                 self._begin(session, asked, serve)
@@ -141,8 +151,20 @@ class DirectCalls:
             else:
                 cancel(session, unwanted)
 
-        self._router = parts.router
+        self._router, self._crossbars = parts.router, dealer._invocations_by_call
         dealer.processCall, dealer.processCancel = process_call, process_cancel
+        return True
+
+    def take(self, session: Any, asked: Any) -> bool:
+        """Serve a call of one of the procedures; it has no options.
+
+        Returns:
+            Whether that was done: not if its id is in use, or its session may not call.
+        """
+        at = (session._session_id, asked.request)
+        if at in self._open or at in self._crossbars or self._denies(session, asked.procedure, {}):
+            return False
+        self._begin(session, asked, self._procedures[asked.procedure])
         return True
 
     def is_open(self, session: int, request: int) -> bool:
@@ -153,9 +175,8 @@ class DirectCalls:
         """How many calls of a session are not answered."""
         return self._count.get(session, 0)
 
-    def _denies(self, session: Any, asked: Any) -> bool:
-        options = {} if asked.forward_for is None else {"forward_for": asked.forward_for}
-        return self._is_denied({"authid": session._authid, "authrole": session._authrole}, asked.procedure, options)
+    def _denies(self, session: Any, procedure: str, options: Mapping[str, object]) -> bool:
+        return self._is_denied({"authid": session._authid, "authrole": session._authrole}, procedure, options)
 
     def _begin(self, session: Any, asked: Any, serve: Serve) -> None:
         at = (session._session_id, asked.request)
@@ -195,7 +216,13 @@ class DirectCalls:
             reply = self._refusal(at[1], error)
         else:
             if asked.procedure in _BEHIND_EVENTS:
-                await self._until_end_of_turn()
+                if not self._behind_events:
+                    self._call_later(0, self._near_end_of_turn)
+                self._behind_events.append((session, at, reply))
+                return
+        self._reply(session, at, reply)
+
+    def _reply(self, session: Any, at: tuple[int, int], reply: Any) -> None:
         if self._close(at) is None:
             return
         try:
@@ -203,22 +230,23 @@ class DirectCalls:
         except Exception:
             # Too large for what the client takes, or not to be written in its format.
             log.failure("the answer to a call could not be sent")
-            self._tell(session, at, self._refusal(at[1], NodeFailed("the answer could not be sent; the log says why")))
+            self._say_that_it_failed(session, at)
 
-    def _until_end_of_turn(self) -> Deferred[None]:
-        if self._end_of_turn is None:
-            self._end_of_turn = Deferred()
-            self._call_later(0, self._near_end_of_turn)
-        return self._end_of_turn
+    def _say_that_it_failed(self, session: Any, at: tuple[int, int]) -> None:
+        try:
+            self._tell(session, at, self._refusal(at[1], NodeFailed("the answer could not be sent; the log says why")))
+        except Exception:
+            # Others' answers are to go out all the same.
+            log.failure("a call could not be answered")
 
     def _near_end_of_turn(self) -> None:
         # Once more, because what was put off in that turn after this, as events are, comes after this.
         self._call_later(0, self._ended_turn)
 
     def _ended_turn(self) -> None:
-        ended, self._end_of_turn = self._end_of_turn, None
-        if ended is not None:
-            ended.callback(None)
+        answers, self._behind_events = self._behind_events, []
+        for answer in answers:
+            self._reply(*answer)
 
     def _close(self, at: tuple[int, int]) -> Caller | None:
         """A call is answered; its caller, or ``None`` if it was answered before."""

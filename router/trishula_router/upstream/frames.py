@@ -35,6 +35,7 @@ import msgspec
 from twisted.logger import Logger
 
 from trishula_router.upstream.decoding import TooMuch, check_greeting, read_cbor, read_json, read_msgpack, values_for
+from trishula_router.upstream.own_calls import OwnCalls
 
 __all__ = ["guard_frames"]
 
@@ -63,6 +64,7 @@ def guard_frames(
     most_values: int = _MOST_VALUES,
     seconds: Callable[[], float] = lambda: 0.0,
     read: Callable[[Any, float, bool], object] = lambda connection, took_s, is_refused: None,
+    own_calls: OwnCalls | None = None,
 ) -> bool:
     """Have the frames of this process' WebSocket connections read and written as this module says.
 
@@ -74,6 +76,7 @@ def guard_frames(
         seconds: a clock of the processor's time.
         read: told of each large frame's connection, before it is handled: how long it took to read, and whether it was
             refused.
+        own_calls: takes calls of the node's own procedures, before a session hears of them.
 
     Returns:
         Whether Autobahn is as expected; if not, nothing was changed.
@@ -89,7 +92,7 @@ def guard_frames(
 
     def on_message(connection: Any, payload: bytes, is_binary: bool) -> None:
         if len(payload) <= _LARGE_BYTES:
-            _read(connection, payload, is_binary, serializer.ProtocolError, _nothing)
+            _read(connection, payload, is_binary, serializer.ProtocolError, _nothing, own_calls)
         else:
             # Autobahn still has it in the pieces in which it came.
             connection.message_data = None
@@ -103,6 +106,7 @@ def guard_frames(
                     is_binary,
                     serializer.ProtocolError,
                     lambda is_refused: read(connection, seconds() - began_s, is_refused),
+                    own_calls,
                 )
             finally:
                 if was_collecting:
@@ -175,12 +179,16 @@ def _read(
     is_binary: bool,
     protocol_error: type[Exception],
     read: Callable[[bool], object],
+    own_calls: OwnCalls | None,
 ) -> None:
     """One frame of a connection: what WebSocket carried."""
     try:
         session = connection._session
         if session is not None and session._session_id is None:
             _check_greeting(connection, payload)
+            if own_calls is not None:
+                # Of what this connection says from now on; the copy of the serializer is its own.
+                connection._serializer.MESSAGE_TYPE_MAP = own_calls.kinds(connection._serializer.MESSAGE_TYPE_MAP)
         try:
             messages = connection._serializer.unserialize(payload, is_binary)
         except Exception:
@@ -190,7 +198,7 @@ def _read(
         for message in messages:
             # It may have ended by the message before.
             if connection._session is not None:
-                _hand_over(connection, message, protocol_error)
+                _hand_over(connection, message, protocol_error, own_calls)
     except Exception as error:
         reason = ascii(str(error))[:_REASON_LENGTH]
         connection._bailout(connection.CLOSE_STATUS_CODE_PROTOCOL_ERROR, f"WAMP Protocol Error ({reason})")
@@ -223,7 +231,7 @@ def _tell_and_close(connection: Any, code: int, reason: str) -> None:
     connection.factory.reactor.callLater(_GOODBYE_S, transport.abortConnection)
 
 
-def _hand_over(connection: Any, message: Any, protocol_error: type[Exception]) -> None:
+def _hand_over(connection: Any, message: Any, protocol_error: type[Exception], own_calls: OwnCalls | None) -> None:
     session = connection._session
     if message.MESSAGE_TYPE == _HELLO and session._session_id is not None:
         # Crossbar writes a line into the log and goes on.
@@ -232,7 +240,8 @@ def _hand_over(connection: Any, message: Any, protocol_error: type[Exception]) -
         # Crossbar tells its router a second time that a session left, whose details it has no more.
         raise protocol_error("an ABORT came though the session is over")
     try:
-        session.onMessage(message)
+        if own_calls is None or not own_calls.take(session, message):
+            session.onMessage(message)
     except protocol_error:
         raise
     except Exception:

@@ -78,6 +78,7 @@ from trishula_router.upstream.link_keys import guard_peers
 from trishula_router.upstream.link_offer import making_way, offer_names
 from trishula_router.upstream.live_topics import carry_live_topics
 from trishula_router.upstream.log_floods import guard_log
+from trishula_router.upstream.own_calls import OwnCalls
 from trishula_router.upstream.own_pages import guard_pages
 from trishula_router.upstream.renewal import renew_certificates
 from trishula_router.upstream.renewal_log import RenewalLog
@@ -168,10 +169,12 @@ class Mends:
         turns = Turns(time.monotonic, clock.callLater)
         _without(pace_meta_events(transport, turns), "a session that ends can hold up the others")
         direct = DirectCalls(self._served, self._is_denied, message, Result, clock.callLater, turns)
-        if not direct.install(transport):
+        is_direct = direct.install(transport)
+        if not is_direct:
             log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
         requests = Requests(node.quotas, _CLIENTS, message, direct.open_of, node.exceeded, turns)
-        _without(requests.install(transport), "any agent can fill this node's memory")
+        is_bounded = requests.install(transport)
+        _without(is_bounded, "any agent can fill this node's memory")
         asking = Asking(
             message,
             util.id,
@@ -184,7 +187,8 @@ class Mends:
         unanswered = Unanswered(message, config.limits.call_wait_s, (*_CLIENTS, LINK_ROLE), clock, turns)
         _without(unanswered.install(transport), "calls that nobody answers wait for ever")
         self._bound_retained(transport)
-        self._guard_frames()
+        own_calls = OwnCalls(self._served, direct, requests.may_call, message)
+        self._guard_frames(own_calls if is_direct and is_bounded else None)
         if not guard_log(globalLogPublisher, clock, time.time):
             log.warn("this Twisted is built otherwise than expected: floods of one line can push all others out")
         self._look_after_connections(turns)
@@ -230,7 +234,7 @@ class Mends:
         else:
             _without(False, "retained events have no bound")
 
-    def _guard_frames(self) -> None:
+    def _guard_frames(self, own_calls: OwnCalls | None) -> None:
         limits = self._node.config.limits
         if not guard_frames(
             websocket.WampWebSocketServerProtocol,
@@ -240,6 +244,7 @@ class Mends:
             # What others take of the processor meanwhile is nobody's fault.
             seconds=time.thread_time,
             read=lambda connection, took_s, is_refused: connection.frame_took(took_s, is_refused=is_refused),
+            own_calls=own_calls,
         ):
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"

@@ -98,6 +98,16 @@ class Requests:
         dealer.detach = self._forgetting(dealer.detach)
         return True
 
+    def may_call(self, session: Any) -> bool:
+        """Whether a session may open one more call."""
+        if session._authrole not in self._roles:
+            return True
+        return self._full(Quota.CALLS, session, self._open_calls) is None
+
+    def _open_calls(self, session: Any) -> int:
+        crossbars = self._dealer._caller_to_invocations.get(session, _NOTHING)
+        return len(crossbars) + self._direct_calls(session._session_id)
+
     def _sessions_of(self, session: Any) -> Collection[Any]:
         return self._router._authid_to_sessions.get(session._authid, _NOTHING)  # type: ignore[no-any-return]
 
@@ -115,14 +125,9 @@ class Requests:
         return process
 
     def _bounded_calls(self, verb: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
-        open_calls = self._dealer._caller_to_invocations
-
-        def count(session: Any) -> int:
-            return len(open_calls.get(session, _NOTHING)) + self._direct_calls(session._session_id)
-
         def process(session: Any, asked: Any) -> None:
             if session._authrole in self._roles:
-                error = self._error(Quota.CALLS, session, count)
+                error = self._error(Quota.CALLS, session, self._open_calls)
                 if error is not None:
                     self._refuse(session, self._message.Call, asked, error)
                     return
@@ -131,13 +136,18 @@ class Requests:
         return process
 
     def _error(self, quota: Quota, session: Any, count: Callable[[Any], int]) -> TrishulaError | None:
-        """Why a session may not open one more; ``None`` if it may."""
+        """Why a session may not open one more; ``None`` if it may. The refusal is counted."""
+        full = self._full(quota, session, count)
+        return None if full is None else self._quotas.refusal(quota, full)
+
+    def _full(self, quota: Quota, session: Any, count: Callable[[Any], int]) -> str | None:
+        """Who has as many as it may, the session or its agent; ``None``: neither."""
         if self._quotas.session_is_full(quota, count(session)):
-            return self._quotas.refusal(quota, f"this session of {session._authid}")
+            return f"this session of {session._authid}"
         sessions = self._sessions_of(session)
         # With fewer, the bound of each is enough; and most agents have one.
         if len(sessions) > PER_AGENT and self._quotas.agent_is_full(quota, sum(map(count, sessions))):
-            return self._quotas.refusal(quota, str(session._authid))
+            return str(session._authid)
         return None
 
     def _bounded_by_callee(self, verb: Callable[..., Any]) -> Callable[..., Any]:
