@@ -25,6 +25,7 @@ from trishula_router.client_ips import Proxies
 from trishula_router.upstream.connections import Connections
 from trishula_router.upstream.guarded_connection import answer_to_ping, guard_connections
 from trishula_router.upstream.turns import Turns
+from trishula_router.upstream.written_together import Writes
 
 
 class Base:
@@ -42,13 +43,13 @@ def crossbar(base: Any) -> Any:
     return SimpleNamespace(WampWebSocketServerFactory=type("Factory", (), {"protocol": base}))
 
 
-def guard(base: Any) -> tuple[bool, Any, Clock]:
+def guard(base: Any, writes: Writes | None = None) -> tuple[bool, Any, Clock]:
     clock = Clock()
     module = crossbar(base)
     site = type("Site", (), {"buildProtocol": Base.method})
     turns = Turns(clock.seconds, cast(Any, clock).callLater)
     connections = Connections(LIMITS, cast(Any, clock), print, Proxies(), 1024, print)
-    done = guard_connections(connections, turns, module, site)
+    done = guard_connections(connections, turns, writes or Writes(), module, site)
     return done, module.WampWebSocketServerFactory.protocol, clock
 
 
@@ -166,6 +167,57 @@ def test_of_the_frames_of_a_turn_the_first_small_one_is_written_at_once() -> Non
     socket.connected = False
     connection.write_out(b"d")
     assert (socket.at_once, socket.later) == (b"ac", b"bd")
+
+
+class Ours(Base):
+    """Writes what it is given, behind what is kept back."""
+
+    def sendData(self, data: bytes, *_: Any) -> None:
+        self.transport.write(data)  # type: ignore[attr-defined]
+
+    def sendPing(self, payload: bytes) -> None:
+        self.sendData(b"ping")
+
+
+def open_connection(writes: Writes) -> tuple[Any, Socket]:
+    _, made, clock = guard(Ours, writes)
+    connection, socket = made(), Socket(100_000)
+    connection.transport, connection._session = socket, None
+    connection.carry(clock.seconds, 10.0, 10.0)
+    return connection, socket
+
+
+def test_what_leaves_together_is_one_write_of_each_connection() -> None:
+    writes = Writes()
+    (one, its), (other, others) = open_connection(writes), open_connection(writes)
+    with writes.together():
+        for frame in (b"a", b"b"):
+            one.send_data_frame(frame)
+            other.send_data_frame(frame * 8_500)
+        assert its.at_once == b""
+        # It is more than goes at once, and is followed by a mark.
+        assert others.later == b"a" * 8_500 + b"b" * 8_500 + b"ping"
+    # However soon it is after another one, which Twisted would be asked to write later.
+    assert (its.at_once, its.later) == (b"ab", b"")
+    one.send_data_frame(b"c")
+    assert its.at_once == b"abc"
+
+
+def test_a_ping_does_not_pass_what_is_kept_back_and_a_fault_keeps_back_nothing() -> None:
+    writes = Writes()
+    connection, socket = open_connection(writes)
+
+    def send() -> None:
+        with writes.together():
+            connection.send_data_frame(b"a")
+            connection.sendData(b"ping")
+            assert (socket.at_once, socket.later) == (b"a", b"ping")
+            connection.send_data_frame(b"b")
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        send()
+    assert (socket.at_once, socket.later) == (b"ab", b"ping")
 
 
 class Wrapper:

@@ -17,6 +17,7 @@ from trishula.errors import MailboxFull, NodeFailed
 from trishula_router.agents.callers import Caller
 from trishula_router.upstream.direct_calls import HELD_AT_BYTES, DirectCalls, Result
 from trishula_router.upstream.turns import GAP_S, Turns
+from trishula_router.upstream.written_together import Writes
 
 
 class Call(SimpleNamespace):
@@ -58,6 +59,7 @@ class Bench:
             MESSAGE.Result,
             call_later or (lambda delay_s, job: self.later.append((delay_s, job))),
             self.turns,
+            Writes(),
         )
         assert direct.install(SimpleNamespace(_router=SimpleNamespace(_dealer=self.dealer, send=self._send)))
 
@@ -173,7 +175,7 @@ def test_an_answer_that_cannot_be_written_is_said_to_have_failed(bench: Bench, l
     [None, SimpleNamespace(), SimpleNamespace(_router=SimpleNamespace(_dealer=None, send=print))],
 )
 def test_a_crossbar_that_is_not_as_expected_is_left_as_it_is(transport: object) -> None:
-    assert not DirectCalls({}, lambda *_: False, MESSAGE, Result, cast(Any, None), cast(Any, None)).install(transport)
+    assert not DirectCalls({}, lambda *_: False, MESSAGE, Result, *cast(Any, [None] * 3)).install(transport)
 
 
 def test_who_hands_in_more_than_can_be_worked_off_is_held_until_it_is(bench: Bench) -> None:

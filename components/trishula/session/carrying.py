@@ -19,9 +19,10 @@ from trishula.session.outflow import Outflow
 from trishula.session.pulse import Pulse, PulseStep
 from trishula.session.written_soon import SOON_BYTES, SOON_S, write_soon
 
-__all__ = ["Carrying", "Road"]
+__all__ = ["DATA_OPCODES", "Carrying", "Road"]
 
-_CONTINUATION_TEXT_BINARY = (0, 1, 2)
+#: Of frames that continue a message, and of such with text or bytes.
+DATA_OPCODES = (0, 1, 2)
 _BINARY = 2
 _CLOSE = 8
 
@@ -146,7 +147,7 @@ class Carrying:
         """Send a frame: data in their turn, control frames at once."""
         opcode, self._opcode = self._opcode, -1
         if self.outflow is not None:
-            if opcode in _CONTINUATION_TEXT_BINARY:
+            if opcode in DATA_OPCODES:
                 self.outflow.offer(data, self._seconds())
                 return
             if opcode == _CLOSE:

@@ -30,6 +30,7 @@ from trishula.errors import NodeFailed, TrishulaError
 from trishula_router.agents.callers import Caller
 from trishula_router.upstream.crossbar_parts import Parts, has
 from trishula_router.upstream.turns import Turns
+from trishula_router.upstream.written_together import Writes
 
 __all__ = ["DirectCalls", "Result", "Serve"]
 
@@ -83,6 +84,7 @@ class DirectCalls:
         call_later: a timer: how long, and what to do then.
         turns: holds an agent back while what it handed in and waits for is more than :data:`HELD_AT_BYTES`; told of
             small calls while they are open, and of refusals.
+        writes: keeps frames back that leave together.
     """
 
     def __init__(
@@ -93,12 +95,14 @@ class DirectCalls:
         make_result: Callable[..., Any],
         call_later: Callable[[float, Callable[[], None]], object],
         turns: Turns,
+        writes: Writes,
     ) -> None:
         self._procedures = procedures
         self._is_denied = is_denied
         self._message = message
         self._make_result = make_result
         self._turns = turns
+        self._writes = writes
         self._call_later = call_later
         # Answers that go out at the end of this turn: to which session, of which call, what.
         self._behind_events: list[tuple[Any, tuple[int, int], Any]] = []
@@ -245,8 +249,9 @@ class DirectCalls:
 
     def _ended_turn(self) -> None:
         answers, self._behind_events = self._behind_events, []
-        for answer in answers:
-            self._reply(*answer)
+        with self._writes.together():
+            for answer in answers:
+                self._reply(*answer)
 
     def _close(self, at: tuple[int, int]) -> Caller | None:
         """A call is answered; its caller, or ``None`` if it was answered before."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trishula.session.carrying import Carrying
+from trishula.session.carrying import DATA_OPCODES, Carrying
 from trishula.session.written_soon import write_soon
 from trishula_router.client_ips import peer_text
 from trishula_router.upstream.connections import Connections
@@ -25,6 +25,7 @@ from trishula_router.upstream.own_pages import own_origins
 from trishula_router.upstream.short_frames import ShortFrames
 from trishula_router.upstream.strangers import Step
 from trishula_router.upstream.turns import Turns
+from trishula_router.upstream.written_together import Writes
 
 __all__ = ["answer_to_ping", "guard_connections"]
 
@@ -55,12 +56,15 @@ def answer_to_ping(data: bytes) -> bytes | None:
     return bytes((_PONG, size)) + plain
 
 
-def guard_connections(connections: Connections, turns: Turns, crossbar_protocol: Any, site: Any) -> bool:
+def guard_connections(
+    connections: Connections, turns: Turns, writes: Writes, crossbar_protocol: Any, site: Any
+) -> bool:
     """Have the connections of this process made and looked after as this module says.
 
     Args:
         connections: who looks after them.
         turns: whose frames are handled when.
+        writes: keeps frames back that leave together.
         crossbar_protocol: Crossbar's module of protocols.
         site: Crossbar's class of a web server.
 
@@ -82,13 +86,13 @@ def guard_connections(connections: Connections, turns: Turns, crossbar_protocol:
             connections.arrivals.come(protocol._channel, getattr(address, "host", None))
         return protocol
 
-    crossbar_protocol.WampWebSocketServerFactory.protocol = _class_of(base, connections, turns)
+    crossbar_protocol.WampWebSocketServerFactory.protocol = _class_of(base, connections, turns, writes)
     site.buildProtocol = build_protocol
     connections.start()
     return True
 
 
-def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
+def _class_of(base: Any, connections: Connections, its_turns: Turns, writes: Writes) -> Any:
     class Connection(ShortFrames, TurnTaking, Weighed, Incoming, Carrying, base):  # type: ignore[misc]
         """Crossbar's connection, looked after."""
 
@@ -158,7 +162,14 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
                 return
             super().dataReceived(data)
 
+        def write_out(self, data: bytes) -> None:
+            if not writes.keep(self, data):
+                super().write_out(data)
+
         def sendData(self, data: bytes, *args: Any, **options: Any) -> None:
+            if self._opcode not in DATA_OPCODES:
+                # A ping of ours marks how far what was sent before it has come.
+                writes.let_go(self)
             super().sendData(data, *args, **options)
             if self.outflow is not None:
                 connections.sent(self)

@@ -87,6 +87,7 @@ from trishula_router.upstream.retained import Retained
 from trishula_router.upstream.turns import Turns, pace_meta_events
 from trishula_router.upstream.unanswered import Unanswered
 from trishula_router.upstream.web_doors import guard_web
+from trishula_router.upstream.written_together import Writes
 
 __all__ = ["Mends"]
 
@@ -166,9 +167,9 @@ class Mends:
         if config.peers and not guard_forwarding(transport, node.principals.role_of, node.neighbourhood.may_tell):
             raise NodeFailed("this Crossbar is built otherwise than expected: peers could speak for each other")
         await self._carry_live_topics()
-        turns = Turns(time.monotonic, clock.callLater)
+        turns, writes = Turns(time.monotonic, clock.callLater), Writes()
         _without(pace_meta_events(transport, turns), "a session that ends can hold up the others")
-        direct = DirectCalls(self._served, self._is_denied, message, Result, clock.callLater, turns)
+        direct = DirectCalls(self._served, self._is_denied, message, Result, clock.callLater, turns, writes)
         is_direct = direct.install(transport)
         if not is_direct:
             log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
@@ -191,7 +192,7 @@ class Mends:
         self._guard_frames(own_calls if is_direct and is_bounded else None)
         if not guard_log(globalLogPublisher, clock, time.time):
             log.warn("this Twisted is built otherwise than expected: floods of one line can push all others out")
-        self._look_after_connections(turns)
+        self._look_after_connections(turns, writes)
 
     async def _carry_live_topics(self) -> None:
         """Before what bounds publications, which stands around it then."""
@@ -250,7 +251,7 @@ class Mends:
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"
             )
 
-    def _look_after_connections(self, turns: Turns) -> None:
+    def _look_after_connections(self, turns: Turns, writes: Writes) -> None:
         # Late: where Crossbar is not installed, its absence is told in a sentence.
         from crossbar.common.twisted import endpoint
         from crossbar.common.twisted.web import Site
@@ -273,7 +274,7 @@ class Mends:
         )
         if not accept_few(tcp.Port):
             log.warn("this Twisted is built otherwise than expected: many who come at once hold everybody up")
-        if guard_connections(connections, turns, protocol, Site):
+        if guard_connections(connections, turns, writes, protocol, Site):
             node.connections = connections.told
             node.peering.road_to = lambda peer: self.made_links(peer) or connections.road_to(peer)
         else:
