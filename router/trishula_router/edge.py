@@ -154,6 +154,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             limit_bytes=config.limits.store_bytes,
             urgent_room=config.limits.urgent_room,
             node=config.node,
+            at_turns_end=lambda work: reactor.callLater(0, work),  # type: ignore[arg-type]
         )
         timeline = Timeline.go_on(
             (await store.remembered(NOTE)).get(NOTE),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue as Answers
 from threading import Event
 from typing import Any
 
@@ -14,7 +15,7 @@ from twisted.internet.defer import Deferred
 from tests.support.subjects import Gate, InSqlite, draft
 from trishula_router.store.messages import State
 from trishula_router.store.sqlite.jobs import LARGE_BYTES
-from trishula_router.store.sqlite.writer import GROUP_LIMIT
+from trishula_router.store.sqlite.writer import GROUP_LIMIT, Writer
 
 
 @pytest.fixture
@@ -139,3 +140,36 @@ def test_who_waits_is_told_before_the_log_is_moved(subject: InSqlite) -> None:
     subject.calls.wait(sent)
     subject.calls.wait(subject.store.append([draft("two", sender="dc", body=b"x")], 100))
     assert tended[0]
+
+
+def test_what_is_submitted_in_one_turn_of_the_reactor_is_done_together_at_its_end() -> None:
+    turns: list[Callable[[], None]] = []
+    answers: Answers[Callable[[], None]] = Answers()
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    writer = Writer(connection, None, answers.put, at_turns_end=turns.append)
+
+    def submit(patience_s: float = 0.0) -> Deferred[None]:
+        return writer.submit(lambda _: None, patience_s=patience_s)
+
+    patient, other = submit(60.0), submit()
+    (end,) = turns
+    end()
+    answers.get(timeout=PATIENCE_S)()
+    assert patient.called and other.called
+    # One that has waited long enough takes along what this turn has submitted so far; at its end there is nothing.
+    patient = submit(0.05)
+    turns[1]()
+    other = submit()
+    answers.get(timeout=PATIENCE_S)()
+    assert patient.called and other.called
+    turns[2]()
+    # A thread that took that for the end would be over by now.
+    writer._thread.join(0.2)
+    last = submit()
+    turns[3]()
+    answers.get(timeout=PATIENCE_S)()
+    assert last.called
+    closed = writer.close()
+    answers.get(timeout=PATIENCE_S)()
+    assert closed.called
+    turns[4]()

@@ -19,6 +19,7 @@ from trishula_router.store.sqlite.migrate import migrate
 from trishula_router.store.sqlite.shrinking import INCREMENTAL
 from trishula_router.store.sqlite.space import PAGE_BYTES, Space
 from trishula_router.store.sqlite.store import SqliteStore
+from trishula_router.store.sqlite.writer import at_once
 
 __all__ = ["open_store"]
 
@@ -34,6 +35,7 @@ def open_store(
     urgent_room: float = 0.0,
     node: str = "",
     how: str | None = None,
+    at_turns_end: Callable[[Callable[[], None]], object] = at_once,
 ) -> SqliteStore:
     """Open the store of a state directory, made or brought up to date as needed.
 
@@ -47,6 +49,7 @@ def open_store(
             :mod:`trishula_router.store.keepers`.
         how: by which command it is opened, for whoever finds it in use; by default as :data:`.holding.STARTED_BY` in
             the environment says, else ``crossbar start``.
+        at_turns_end: does something when the reactor is through with what it does just now; by default at once.
 
     Raises:
         StoreError: the directory is missing or can't be written, somebody else uses the store (:class:`StoreHeld`), the
@@ -81,7 +84,7 @@ def open_store(
         connection.execute(f"PRAGMA max_page_count = {max(1, limit_bytes // PAGE_BYTES)}")
         connection.execute("INSERT INTO property VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_epoch(),))
         space.fullness(connection)
-        return SqliteStore(file, connection, connect(file), call_in_reactor, space, hold, node)
+        return SqliteStore(file, connection, connect(file), call_in_reactor, space, hold, node, at_turns_end)
     except Exception as error:
         if connection is not None:
             connection.close()

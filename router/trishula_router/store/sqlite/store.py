@@ -46,7 +46,7 @@ from trishula_router.store.sqlite.shrinking import Shrinking
 from trishula_router.store.sqlite.space import PAGE_BYTES, Space
 from trishula_router.store.sqlite.statements import insert
 from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
-from trishula_router.store.sqlite.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
+from trishula_router.store.sqlite.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer, at_once
 from trishula_router.store.sqlite.zone_index import ZoneIndex
 from trishula_router.store.zones import Zones
 
@@ -67,6 +67,7 @@ class SqliteStore(CuttingStore):
         space: Space,
         hold: Hold,
         node: str = "",
+        at_turns_end: Callable[[Callable[[], None]], object] = at_once,
     ) -> None:
         super().__init__(file, readings, call_in_reactor)
         self._space = space
@@ -90,7 +91,9 @@ class SqliteStore(CuttingStore):
         checkpoints.take_over(writes)
         self._shrinking = Shrinking(space, time.monotonic, lambda: checkpoints.is_behind)
         upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self._commits, checkpoints)
-        self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep, rows=self._rows)
+        self._writer = Writer(
+            writes, self._tails, self._tell_reactor, upkeep, rows=self._rows, at_turns_end=at_turns_end
+        )
         self._advances: list[Callable[[], None]] = []
         self._recent = Recent(self._epoch, time.monotonic)
         self._zones = ZoneIndex(file, self._epoch, self.origins, call_in_reactor, space.log_bytes)

@@ -29,6 +29,9 @@ sent a megabyte each. What is small, and stands in a line, goes ahead of the lar
 end, past each of them for one transaction at most: of two agents' sends nobody knows which came first. It passes
 nothing else: who reads what is there, or changes it, counts on all that was submitted before.
 
+The thread is woken once a turn of the reactor. What the reactor reads in one turn, often the sends of several agents,
+is one transaction then; and the thread doesn't ask for the interpreter while the reactor is still busy with the rest.
+
 Threads rather than a process of its own: SQLite lets go of the interpreter lock while it writes and syncs, and a second
 process would cost a copy of every body.
 """
@@ -51,7 +54,7 @@ from trishula_router.store.sqlite.faults import log_fault, storage_error
 from trishula_router.store.sqlite.gathered_rows import Rows
 from trishula_router.store.sqlite.jobs import LARGE_BYTES, Ground, Job, Tail
 
-__all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Writer"]
+__all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Writer", "at_once"]
 
 T = TypeVar("T")
 
@@ -77,6 +80,11 @@ def _is_disk_fault(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
 
 
+def at_once(work: Callable[[], None]) -> None:
+    """Where there is no reactor, each of its turns is over at once."""
+    work()
+
+
 class Writer:
     """Runs jobs on a thread of its own.
 
@@ -98,7 +106,11 @@ class Writer:
         ground: Ground | None = None,
         on_fault: Callable[[str | None, str | None], None] | None = None,
         rows: Rows | None = None,
+        at_turns_end: Callable[[Callable[[], None]], object] = at_once,
     ) -> None:
+        self._at_turns_end = at_turns_end
+        # Of the most impatient of the jobs that were submitted in this turn of the reactor.
+        self._waking_s = math.inf
         self._rows = rows or Rows()
         self._on_fault = on_fault or log_fault
         self._connection = connection
@@ -150,10 +162,21 @@ class Writer:
             if self._closing:
                 raise StorageFailed("the node's store is closed; the node is stopping")
             self._jobs.insert(self._place_of(job), job)
-            if patience_s < self._patience_s:
+        if self._waking_s == math.inf:
+            self._waking_s = patience_s
+            self._at_turns_end(self._wake_up)
+        elif patience_s < self._waking_s:
+            self._waking_s = patience_s
+        return job.done
+
+    def _wake_up(self) -> None:
+        """Have what was submitted in this turn done: together, and by a thread that the reactor leaves in peace."""
+        patience_s, self._waking_s = self._waking_s, math.inf
+        with self._wake:
+            # The thread may have taken them by now.
+            if self._jobs and patience_s < self._patience_s:
                 self._patience_s = patience_s
                 self._wake.notify()
-        return job.done
 
     def _place_of(self, job: Job) -> int:
         """Where a job is to stand among those that wait."""
