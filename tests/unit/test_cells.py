@@ -47,6 +47,20 @@ def test_a_message_goes_to_the_cell_of_its_agent_and_its_end_comes_back(world: W
     assert events == ["accepted", "delivered", "done"]
 
 
+def test_the_first_message_to_an_agent_waits_for_no_round(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    north = world["north"]
+    at_home(world)
+    at_home(world, agent="rushabdev")
+    monkeypatch.setattr(north.cells.exchange, "round", lambda: None)
+    north.send("dc", status("m1"))
+    north.send("dc", status("m2"))
+    # While the road is asked for one home, another one comes to be wanted.
+    north.clock.advance(0.0)
+    north.send("dc", status("m3", to="rushabdev"))
+    world.advance(0.5)
+    assert set(world.ran) == {("agni", "dc", "m1"), ("agni", "dc", "m2"), ("rushabdev", "dc", "m3")}
+
+
 def test_a_message_for_an_agent_that_is_nowhere_waits_and_why_says_so(world: World) -> None:
     north = world["north"]
     north.send("dc", status("m1"))

@@ -133,6 +133,7 @@ class Cells:
             is_consumed=self._is_consumed,
             is_on=lambda: self._leads() and not parts.delivery.is_held_back,
             post=exchange.post,
+            look_up=exchange.look_up,
             outlet=parts.outlet,
             ticket=self._ticket,
             clock=clock,
