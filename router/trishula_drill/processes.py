@@ -23,6 +23,7 @@ import msgspec
 import psutil
 
 from trishula.messaging.agent_file import read_handled
+from trishula.session.begun import noted_handled
 from trishula.tools.temporary_node import ToolFailed, command, surroundings_of, undisturbed
 from trishula_drill.history import Ended, History
 from trishula_drill.worker import Progress, Task, agent_directory
@@ -285,7 +286,10 @@ class ClientProcess:
         self._end()
 
     def _on_record(self) -> frozenset[tuple[str, str]] | None:
-        return read_handled(agent_directory(self._task)) if self._task.role == "agent" else None
+        if self._task.role != "agent":
+            return None
+        directory = agent_directory(self._task)
+        return read_handled(directory) | noted_handled(directory)
 
     def _end(self) -> None:
         process, self._process = self._process, None

@@ -4,13 +4,15 @@
 product's methods here, the product has none. Each run of a handler is a line in ``EFFECTS``, fsynced before the handler
 goes on; so is each message of which a commit said that it is handled.
 
-The message whose id is ``POISON`` kills it each time.
+The message whose id is ``POISON`` kills it each time. Messages with a subject go to a handler that awaits a turn of the
+loop, so that others of their sender wait, and what is handled of them is gathered; each that is noted is a line, too.
 
 Lines on standard input: ``send TO ID`` sends, and asks for no outcome.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -19,6 +21,7 @@ import threading
 from typing import Any
 
 from trishula import Agent, current_delivery
+from trishula.consumer.gathered_memory import GatheredMemory
 from trishula.consumer.replies import Replies
 from trishula.contract.message import Message
 from trishula.messaging.agent_file import AgentFile
@@ -28,7 +31,7 @@ from trishula.messaging.sender import Sending
 
 __all__ = ["POINTS"]
 
-#: In the order in which a message passes them.
+#: In the order in which a message passes them; one with a subject passes "noted" after it has returned.
 POINTS = ("begun", "effect", "returned", "on record", "offered", "confirmed", "acknowledged")
 
 _point = os.environ.get("CRASH_AT", "")
@@ -64,7 +67,7 @@ def note(what: str, message_id: str, attempt: int) -> None:
 def put_hooks() -> None:
     """Around the steps of :mod:`trishula.consumer.dispatcher`'s table."""
     commit, offer, replied = AgentFile.commit, Sending._offer, Replies._replied
-    flush = Engine._flush
+    flush, remember = Engine._flush, GatheredMemory.remember
 
     def committing(file: AgentFile) -> bool:
         handled = [message_id for _, message_id in file._remembered]
@@ -93,6 +96,14 @@ def put_hooks() -> None:
         for _ in range(acks):
             reached("acknowledged")
 
+    def remembering(memory: GatheredMemory, sender: str, message_id: str, *more: Any) -> None:
+        before = len(memory._notes)
+        remember(memory, sender, message_id, *more)
+        if len(memory._notes) > before:
+            note("on record", message_id, 0)
+            reached("noted")
+
+    GatheredMemory.remember = remembering  # type: ignore[method-assign]
     hooks = ((AgentFile, "commit", committing), (Sending, "_offer", offering))
     for owner, name, hook in (*hooks, (Replies, "_replied", confirmed), (Engine, "_flush", flushing)):
         setattr(owner, name, hook)
@@ -109,6 +120,11 @@ def main() -> None:
 
     @agent.on("STATUS")
     def heard(message: Message) -> None:
+        effect()
+
+    @agent.on("STATUS", subject="*")
+    async def heard_slowly(message: Message) -> None:
+        await asyncio.sleep(0)
         effect()
 
     @agent.on_start

@@ -184,6 +184,25 @@ async def test_a_crash_loses_no_reply_and_runs_nothing_twice_that_is_on_record(
 
 
 @on_reactor
+async def test_what_is_handled_and_gathered_runs_once_and_in_order_over_crashes(node: NodeProcess, agni: Agni) -> None:
+    async with dc_of(node, "gathered") as dc:
+        ids = [f"gathered.{number:03}" for number in range(40)]
+        agni.start("noted", after=5)
+        agni.wait_ready()
+        for message_id in ids:
+            dc.send("agni", id=message_id, subject="slowly")
+        await agni.died()
+        agni.start("noted", after=9)
+        await agni.died()
+        agni.start()
+        await until_settled(dc, ids)
+    # None ran again that was on record, by a note alone: the file had no time.
+    runs = agni.effects()
+    assert list(runs) == ids
+    assert [attempts for attempts in runs.values() if len(attempts) > 1] == []
+
+
+@on_reactor
 async def test_many_crashes_one_after_the_other(node: NodeProcess, agni: Agni) -> None:
     chance = random.Random(11)
     async with dc_of(node, "often") as dc:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trishula.session.begun import Begun
+from trishula.session.begun import Begun, noted_handled
 
 
 def opened(directory: Path, run: str) -> Begun:
@@ -90,3 +90,46 @@ def test_what_ends_after_the_file_is_let_go_is_no_fault(tmp_path: Path) -> None:
     begun.close()
     begun.end(note)
     assert begun.begin("dc", "m2") == 0
+
+
+def test_what_was_handled_is_told_apart_from_what_had_only_begun(tmp_path: Path) -> None:
+    first = opened(tmp_path, "r1")
+    first.told()
+    notes = [first.begin("dc/7f3a", name) for name in ("m1", "m2", "m3")]
+    assert first.handled(notes[0], 0xFFFFFFFF)
+    assert first.handled(notes[1], 1)
+    first.end(notes[1])
+    assert noted_handled(tmp_path) == {("dc", "m1")}
+    second = opened(tmp_path, "r2")
+    assert second.left == [("dc/7f3a", "m3")]
+    assert second.left_handled == [("dc/7f3a", "m1", 0xFFFFFFFF)]
+    second.told()
+    assert second.left_handled == []
+    assert opened(tmp_path, "r3").left_handled == []
+
+
+def test_a_folder_without_the_file_notes_nothing(tmp_path: Path) -> None:
+    assert noted_handled(tmp_path) == frozenset()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_was_of_a_handled_one_is_of_one_that_has_begun(tmp_path: Path) -> None:
+    begun = opened(tmp_path, "r1")
+    note = begun.begin("dc", "m1")
+    begun.handled(note, 1)
+    begun.end(note)
+    assert begun.begin("dc", "m2") == note
+    second = opened(tmp_path, "r2")
+    assert (second.left, second.left_handled) == ([("dc", "m2")], [])
+
+
+def test_what_has_no_room_for_its_checksum_is_not_noted_as_handled(tmp_path: Path) -> None:
+    begun = opened(tmp_path, "r1")
+    sender = "a" * 63 + "/" + "b" * 59
+    note = begun.begin(sender, "x" * 128)
+    assert note
+    assert not begun.handled(note, 1)
+    assert not begun.handled(0, 1)
+    assert opened(tmp_path, "r2").left == [(sender, "x" * 128)]
+    begun.close()
+    assert not begun.handled(note, 1)

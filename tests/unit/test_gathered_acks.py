@@ -83,6 +83,23 @@ def test_each_turn_has_its_flush_all_the_same_for_what_is_on_record(stage: Stage
     assert not stage.settling.is_empty
 
 
+def test_what_is_on_record_asks_for_no_flush_until_enough_wait(stage: Stage) -> None:
+    stage.backlog = 100
+    for number in range(5):
+        stage.settling.ack(str(number), True)
+        stage.turn()
+    assert stage.flushes == 1
+    stage.backlog = 6
+    stage.settling.ack("5", True)
+    stage.turn()
+    assert stage.acked == [["0", "1", "2", "3", "4", "5"]]
+    stage.backlog = 100
+    stage.settling.ack("6", True)
+    stage.turn()
+    stage.turn(GATHER_S)
+    assert stage.acked[1:] == [["6"]]
+
+
 def test_none_waits_longer_than_the_bound(stage: Stage) -> None:
     stage.backlog = 100
     stage.settling.ack("1")

@@ -34,6 +34,7 @@ from trishula.session.begun import Begun
 from trishula.settings import Settings
 
 if TYPE_CHECKING:
+    from trishula.consumer.gathered_memory import GatheredMemory
     from trishula.messaging.agent_file import AgentFile, Saved
 
 __all__ = ["OwnFile", "directory_of"]
@@ -75,6 +76,7 @@ class OwnFile:
         self._around = around
         self._file: AgentFile | None = None
         self._begun: Begun | None = None
+        self._gathered: GatheredMemory | None = None
         self._saved: Saved | None = None
         self._waits = False
         self._directory: Path | None = None
@@ -145,6 +147,9 @@ class OwnFile:
 
     async def close(self) -> None:
         """Write what is left, and let the file go."""
+        gathered, self._gathered = self._gathered, None
+        if gathered is not None:
+            gathered.close()
         begun, self._begun = self._begun, None
         if begun is not None:
             begun.close()
@@ -154,6 +159,9 @@ class OwnFile:
 
     def vanish(self) -> None:
         """Let the file go as a killed process does: see :meth:`trishula.testing.Running.crash`."""
+        gathered, self._gathered = self._gathered, None
+        if gathered is not None:
+            gathered.vanish()
         begun, self._begun = self._begun, None
         if begun is not None:
             begun.close()
@@ -193,14 +201,21 @@ class OwnFile:
         if saved.bus != self._bus:
             file.note_bus(self._bus)
         begun = self._begun = Begun.open(file.path.parent, engine.run)
-        if begun is not None:
+        # The memory first: what is left of an earlier run may be the reply to a message in it.
+        if begun is None:
+            dispatcher.remember_in(file, saved.handled)
+        else:
+            from trishula.consumer.gathered_memory import GatheredMemory
+
+            self._gathered = GatheredMemory(file, begun, self._around.clock, engine.wake)
+            dispatcher.remember_in(file, saved.handled, self._gathered, begun.left_handled)
+            # Before the notes go.
+            file.commit()
             if engine.member.attached is not None:
                 # Too late: we have attached, and what was lost is judged.
                 begun.told()
             engine.tell_begun(begun)
             dispatcher.note_in(begun)
-        # The memory first: what is left of an earlier run may be the reply to a message in it.
-        dispatcher.remember_in(file, saved.handled)
         engine.keep_in(file, saved, dispatcher.done_of)
         # A long list, and it is the inbox's now.
         self._saved = None

@@ -24,8 +24,10 @@ That a handler begins is noted in a file before (:mod:`trishula.session.begun`),
 process each time is known by the note, and ends.
 
 Between 2 and 3 nothing is waited for: the transaction is made at the end of the turn of the reactor in which the
-handler is known to have returned. So the handler of a message runs once, and a second time only if the process ended
-between 1 and 3; then ``current_delivery().attempt`` is more than 1.
+handler is known to have returned. Where others of its sender wait, that is noted at once where its beginning is, and
+the transaction is made for all of some milliseconds (:mod:`trishula.consumer.gathered_memory`). So the handler of a
+message runs once, and a second time only if the process ended between 1 and 3; then ``current_delivery().attempt`` is
+more than 1.
 
 Why 6 waits for 5: the transaction survives this process, but not a power cut within its next seconds; so it is
 acknowledged when somebody has the reply on *disk*: the node, or, if the reply's way is long because the caller's
@@ -45,7 +47,7 @@ While a handler runs, or waits for its turn, its lease is extended: a long job i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trishula.consumer.handlers import LATER, Handler
@@ -67,12 +69,13 @@ from trishula.errors import ArgumentInvalid, TrishulaError
 from trishula.messaging.deduplication import Inbox, Remembered, Treatment, content_of
 from trishula.messaging.engine import Engine
 from trishula.messaging.second_road import is_of_second_road
-from trishula.runtime.pending import Pending, rejected, resolved
+from trishula.runtime.pending import Pending
 from trishula.runtime.surroundings import Clock, Timer
 from trishula.session.begun import Begun
 
 if TYPE_CHECKING:
     # An agent without a file doesn't load SQLite.
+    from trishula.consumer.gathered_memory import GatheredMemory
     from trishula.messaging.agent_file import AgentFile
 
 __all__ = ["Dispatcher"]
@@ -90,6 +93,9 @@ class Dispatcher:
         routes: which handler takes which message.
         clock: timers and the clock for spans.
         now_ms: a wall clock that is not set.
+
+    Attributes:
+        endpoint, running: see :class:`trishula.consumer.jobs.Jobs`.
     """
 
     def __init__(self, engine: Engine, routes: Routes, clock: Clock, now_ms: Callable[[], int]) -> None:
@@ -103,8 +109,10 @@ class Dispatcher:
         self._held: list[Delivery] | None = None
         self._leases = Leases(engine, clock, self._inbox)
         self._jobs = Jobs(clock.seconds, self._leases.promise, self._leases.surfaced)
+        self.endpoint, self.running = self._jobs.endpoint, self._jobs.told
         self._lanes = Lanes(self._run, self._check_idle, clock.seconds)
         engine.settling.backlog = lambda: self._lanes.backlog
+        self._gathered: GatheredMemory | None = None
         self._stopping = False
         self._idle: Pending[None] | None = None
         self._timer: Timer | None = None
@@ -123,10 +131,21 @@ class Dispatcher:
         if held:
             self.take(held)
 
-    def remember_in(self, file: AgentFile, handled: Iterable[Remembered]) -> None:
-        """Have a memory that outlives the process; ``handled`` is what an earlier run left there."""
-        self._replies.file = file
-        self._inbox.restore(file, handled)
+    def remember_in(
+        self,
+        file: AgentFile,
+        handled: Iterable[Remembered],
+        gathered: GatheredMemory | None = None,
+        noted: Iterable[tuple[str, str, int]] = (),
+    ) -> None:
+        """Have a memory that outlives the process, by ``gathered`` if that is there.
+
+        ``handled`` is what an earlier run left there, ``noted`` what it perhaps had no time to write.
+        """
+        self._replies.file, self._gathered = file, gathered
+        self._inbox.restore(gathered or file, handled)
+        for sender, message_id, content in noted:
+            self._inbox.recover(sender, message_id, self._now_ms(), content)
         self._inbox.forget(self._now_ms())
 
     def note_in(self, begun: Begun) -> None:
@@ -182,22 +201,6 @@ class Dispatcher:
             self._held.clear()
         self._inbox.link_lost()
 
-    def endpoint(self, handler: Handler) -> Callable[[Sequence[Any], Mapping[str, Any]], Pending[Any]]:
-        """A procedure as live RPC."""
-
-        def called(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pending[Any]:
-            try:
-                outcome = self._jobs.call(handler, *handler.fit(args, kwargs))
-            except Exception as error:
-                log_fault(handler, error, None)
-                return rejected(error)
-            if not isinstance(outcome, Pending):
-                return resolved(outcome)
-            outcome.when_done(lambda pending: log_fault(handler, pending.error, None))
-            return outcome
-
-        return called
-
     # -- messages that need no answer ----------------------------------------------------------------------------------
 
     def _message(self, delivery: Delivery) -> None:
@@ -240,18 +243,20 @@ class Dispatcher:
         return outcome
 
     def _ended(self, delivery: Delivery, handler: Handler, outcome: Pending[Any]) -> None:
-        if not self._ran(delivery.message, outcome):
-            return
         error = outcome.error
+        # Others end soon.
+        gathered = self._gathered if error is None and self._lanes.backlog else None
+        if not self._ran(delivery.message, outcome, gathered):
+            return
         if error is None:
-            self._handled(*key_of(delivery.message))
+            self._handled(*key_of(delivery.message), gathered is not None)
         else:
             self._failed(delivery, handler, error)
 
-    def _ran(self, message: Message, outcome: Pending[Any]) -> bool:
+    def _ran(self, message: Message, outcome: Pending[Any], gathered: GatheredMemory | None = None) -> bool:
         """A handler is through; whether anybody waits for what came of it."""
         self._leases.ended(message)
-        if self._jobs.ended(message, outcome):
+        if self._jobs.ended(message, outcome, gathered):
             return True
         self._drop(key_of(message))
         return False
@@ -275,9 +280,9 @@ class Dispatcher:
                 self._engine.settling.ack(token)
         self._check_idle()
 
-    def _handled(self, sender: str, message_id: str) -> None:
+    def _handled(self, sender: str, message_id: str, is_on_record: bool = False) -> None:
         for token in self._inbox.handled(sender, message_id, self._now_ms()):
-            self._engine.settling.ack(token)
+            self._engine.settling.ack(token, is_on_record)
         if self._idle is not None:
             self._check_idle()
 
@@ -357,16 +362,6 @@ class Dispatcher:
         """
         if ask_loop is not None:
             self._watch = Watch(whose, ask_loop, self._jobs.at_work)
-
-    def running(self, *, in_threads: bool = False) -> str:
-        """The handlers that run, each with its message and since when, for people; empty if none does.
-
-        Args:
-            in_threads: only those that run in a thread, and can't be stopped.
-        """
-        now_s = self._clock.seconds()
-        jobs = [job for job in self._jobs.running() if job.handler.is_threaded or not in_threads]
-        return ", ".join(f"{job}, which runs since {now_s - job.since_s:.0f} s" for job in jobs)
 
     @property
     def is_idle(self) -> bool:

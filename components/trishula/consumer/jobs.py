@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trishula import tracing
 from trishula.consumer.handlers import Handler
@@ -21,8 +21,12 @@ from trishula.contract.deliveries import CurrentDelivery, Delivery
 from trishula.contract.message import Message
 from trishula.contract.traces import trace_id_of
 from trishula.errors import TrishulaError
-from trishula.runtime.pending import Pending
+from trishula.runtime.pending import Pending, rejected, resolved
 from trishula.session.begun import Begun
+
+if TYPE_CHECKING:
+    # An agent without a file doesn't load SQLite.
+    from trishula.consumer.gathered_memory import GatheredMemory
 
 __all__ = ["Job", "Jobs", "Key", "described", "facts_of", "key_of", "log_fault", "told_of"]
 
@@ -160,11 +164,35 @@ class Jobs:
             outcome.when_done(lambda _: self._live.discard(job))
         return outcome
 
-    def ended(self, message: Message, outcome: Pending[Any]) -> bool:
-        """A handler is through; whether anybody waits for what came of it."""
+    def endpoint(self, handler: Handler) -> Callable[[Sequence[Any], Mapping[str, Any]], Pending[Any]]:
+        """A procedure as live RPC."""
+
+        def called(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pending[Any]:
+            try:
+                outcome = self.call(handler, *handler.fit(args, kwargs))
+            except Exception as error:
+                log_fault(handler, error, None)
+                return rejected(error)
+            if not isinstance(outcome, Pending):
+                return resolved(outcome)
+            outcome.when_done(lambda pending: log_fault(handler, pending.error, None))
+            return outcome
+
+        return called
+
+    def ended(self, message: Message, outcome: Pending[Any], gathered: GatheredMemory | None = None) -> bool:
+        """A handler is through; whether anybody waits for what came of it.
+
+        Args:
+            message: its.
+            outcome: what came of it.
+            gathered: where it is remembered next, and which then has the note; ``None``: nobody needs the note.
+        """
         key = key_of(message)
         job = self._running.pop(key, None)
-        if job is not None:
+        if job is not None and gathered is not None and key not in self._cancelled:
+            gathered.ended(*key, job.note)
+        elif job is not None:
             self._note_end(job.note)
         if key not in self._cancelled:
             return True
@@ -191,9 +219,15 @@ class Jobs:
         for job in list(self._running.values()):
             _stop(job)
 
-    def running(self) -> list[Job]:
-        """Those that have a message and are not through."""
-        return list(self._running.values())
+    def told(self, *, in_threads: bool = False) -> str:
+        """The handlers that run, each with its message and since when, for people; empty if none does.
+
+        Args:
+            in_threads: only those that run in a thread, and can't be stopped.
+        """
+        now_s = self._seconds()
+        jobs = [job for job in self._running.values() if job.handler.is_threaded or not in_threads]
+        return ", ".join(f"{job}, which runs since {now_s - job.since_s:.0f} s" for job in jobs)
 
     def at_work(self, task: object) -> str | None:
         """Which handler the loop's thread is in, for people; ``None`` if in none that is known. In any thread.

@@ -6,7 +6,8 @@ What was awaited when a message came goes on before the message's handler begins
 receipt before the answer is handled. An asyncio task that begins in a later turn of the loop keeps to that; two turns
 for each message of a lane are slow. So the first message of a lane begins in a later turn, and with the end of its task
 the lane asks for one turn: in that turn begin, one behind the other and each at once, those that were in the lane when
-the turn was asked for, and no later one.
+the turn was asked for, and no later one. One that awaits something ends two turns later at the earliest: with its end
+begin at once, and without a turn of their own, those that were in the lane when it began.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class _Lane:
     """The messages of one sender that wait.
 
     Attributes:
-        due: those that may begin in the next turn of the lane.
-        waiting: those that came after that turn was asked for.
+        due: those that may begin in the next turn of the lane, or with the end of the task that runs.
+        waiting: those that came later.
         context: in which the first message of the lane began; the others begin in the same.
     """
 
@@ -89,6 +90,9 @@ class Lanes:
 
     def _go_on(self, sender: str, lane: _Lane, ended: Pending[object] | None) -> None:
         """The one before is through; ``None``: those that began at once are, and so is their turn."""
+        if lane.due and isinstance(ended, Running):
+            lane.context.run(self._turn, sender, lane)
+            return
         if lane.waiting:
             lane.due.extend(lane.waiting)
             lane.waiting.clear()
@@ -107,6 +111,9 @@ class Lanes:
             self._backlog -= 1
             job = self._run(*lane.due.popleft(), True)
             if job is not None:
+                # What came until now has been here for two turns when it ends.
+                lane.due.extend(lane.waiting)
+                lane.waiting.clear()
                 job.when_done(partial(self._go_on, sender, lane))
                 return
             if self._seconds() >= until_s:

@@ -109,15 +109,15 @@ class Settling:
         """Whether nothing waits or is under way."""
         return not (self._acks.items or self._nacks.items or self._surfacings.items or self._flying)
 
-    def ack(self, token: str) -> None:
-        """Acknowledge, and wait for nothing."""
+    def ack(self, token: str, is_on_record: bool = False) -> None:
+        """Acknowledge, and wait for nothing; ``is_on_record``: nothing of it is to be written when this turn ends."""
         if self.second_road is not None and is_of_second_road(token):
             self.second_road.settled(token)
             self._wake()
             return
         items = self._acks.items
         items.append(token)
-        if len(items) == 1 or self._gathering is not None:
+        if len(items) == 1 or (self._gathering is not None and not (is_on_record and len(items) < self.backlog())):
             # Also where it waits for others: what is on record of it is written at the end of this turn.
             self._wake()
 

@@ -109,6 +109,14 @@ class Inbox:
             if file is not None:
                 file.remember(*remembered)
 
+    def recover(self, sender: str, message_id: str, now_ms: int, content: int) -> None:
+        """An earlier run handled it, and may not have come to write that into the file."""
+        agent = agent_of(sender)
+        if message_id not in self._handled.get(agent, ()):
+            self._remember(agent, message_id, now_ms, content)
+            if self._file is not None:
+                self._file.remember(agent, message_id, now_ms, content)
+
     def resume(self, sender: str, message_id: str) -> None:
         """An earlier run handled it, and its reply is still under way."""
         key = agent_of(sender), message_id

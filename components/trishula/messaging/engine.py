@@ -105,7 +105,7 @@ class Engine:
 
             connection = WampConnection(settings, around)
         self._drain = Drain(self.clock, lambda: not len(self.sending) and self.settling.is_empty)
-        self.settling = Settling(self._wake, lambda: self.member.has_session, self._drain.emptied, self.clock)
+        self.settling = Settling(self.wake, lambda: self.member.has_session, self._drain.emptied, self.clock)
         self._calls = Calls()
         self._file: AgentFile | None = None
         self._second_road: SecondRoad | None = None
@@ -122,7 +122,7 @@ class Engine:
             # The agent itself leaves its name to the node.
             sender=None if instance is None else str(self.address),
             limits=limits or Limits(),
-            wake=self._wake,
+            wake=self.wake,
             under_replicated=lambda: self._news.hear_of_copies(),
             emptied=self._drain.emptied,
             sign=signing(settings, str(self.address)),
@@ -203,7 +203,7 @@ class Engine:
         if self.member.attached is not None:
             self._note_node(self.member.attached)
         self.sending.connected()
-        self._wake()
+        self.wake()
 
     def member_away(self, ending: Ending | None) -> None:
         self.sending.disconnected(ending)
@@ -354,7 +354,7 @@ class Engine:
 
     # -- the end of a turn ---------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """Flush at the end of this turn."""
         if self._flushing is None and (self.member.link or self._file or self._second_road) is not None:
             self._flushing = self.clock.callLater(0, self._flush)

@@ -8,9 +8,14 @@ It is written before each handler begins and after it ends, so it must cost next
 memory, and a message is noted by a copy of some fifty bytes. The system has them as soon as they are copied, whatever
 becomes of this process; a power cut may cost them, which costs the message nothing.
 
+The same note says that a handler is through (:meth:`Begun.handled`), until that is in the agent's own file: many that
+end one after the other are written there together (:mod:`trishula.consumer.gathered_memory`).
+
 The file: a head with the name of the run that wrote it, then slots of :data:`_SLOT_BYTES`, each empty (it begins with
-two zero bytes) or with a length, a sender, a zero byte and an id. It goes on telling of the last run until a node has
-heard that (:meth:`Begun.told`): a run that ends before that leaves it as it was.
+two zero bytes) or with a length, a sender, a zero byte and an id. The length has its first bit set when that one is
+handled, and the last four bytes are a checksum of what it was; a former release takes such a slot for an empty one. The
+file goes on telling of the last run until a node has heard that (:meth:`Begun.told`): a run that ends before that
+leaves it as it was.
 """
 
 from __future__ import annotations
@@ -20,7 +25,9 @@ import mmap
 import os
 from pathlib import Path
 
-__all__ = ["Begun"]
+from trishula.contract.addresses import agent_of
+
+__all__ = ["Begun", "noted_handled"]
 
 _log = logging.getLogger("trishula")
 
@@ -32,6 +39,9 @@ _SLOTS = 1024
 _SIZE_BYTES = _HEAD_BYTES + _SLOTS * _SLOT_BYTES
 _MAGIC = b"trishula begun 1\n"
 _EMPTY = b"\0\0"
+#: The bit of a length that says "handled"; how long the checksum of such a one is, at the end of its slot.
+_HANDLED = 0x8000
+_CONTENT_BYTES = 4
 
 
 class Begun:
@@ -40,6 +50,7 @@ class Begun:
     Attributes:
         after: the run whose file this was; ``None`` if there was none, or it can't be read.
         left: (sender, id) of what that run had begun and not ended.
+        left_handled: (sender, id, checksum of its content) of what that run had handled, and perhaps not in its file.
     """
 
     def __init__(self, memory: mmap.mmap, run: str) -> None:
@@ -49,6 +60,7 @@ class Begun:
         self._is_ours = False
         self.after: str | None = None
         self.left: list[tuple[str, str]] = []
+        self.left_handled: list[tuple[str, str, int]] = []
         self._read()
 
     @classmethod
@@ -88,14 +100,20 @@ class Begun:
         after = memory[len(_MAGIC) : _HEAD_BYTES].partition(b"\0")[0].decode("ascii", "replace")
         self.after = after or None
         for at in self._free:
-            length = int.from_bytes(memory[at : at + 2], "big")
-            if 0 < length <= _SLOT_BYTES - 2:
-                sender, _, message_id = memory[at + 2 : at + 2 + length].decode("utf-8", "replace").partition("\0")
+            word = int.from_bytes(memory[at : at + 2], "big")
+            length = word & ~_HANDLED
+            if not 0 < length <= _SLOT_BYTES - 2:
+                continue
+            sender, _, message_id = memory[at + 2 : at + 2 + length].decode("utf-8", "replace").partition("\0")
+            if word & _HANDLED:
+                content = int.from_bytes(memory[at + _SLOT_BYTES - _CONTENT_BYTES : at + _SLOT_BYTES], "big")
+                self.left_handled.append((sender, message_id, content))
+            else:
                 self.left.append((sender, message_id))
 
     def told(self) -> None:
         """A node knows what the last run left, or what comes now is not for it to judge: the file is this run's."""
-        self.after, self.left = None, []
+        self.after, self.left, self.left_handled = None, [], []
         self._make_ours()
 
     def _make_ours(self) -> None:
@@ -120,6 +138,24 @@ class Begun:
         self._memory[at : at + 2] = len(data).to_bytes(2, "big")
         return at
 
+    def handled(self, at: int, content: int) -> bool:
+        """It is through, and that is noted here until :meth:`end`; whether there was room for that.
+
+        Args:
+            at: of :meth:`begin`.
+            content: a checksum of the message, of 32 bits.
+        """
+        memory = self._memory
+        if not at or memory.closed:
+            return False
+        length = int.from_bytes(memory[at : at + 2], "big")
+        if length > _SLOT_BYTES - 2 - _CONTENT_BYTES:
+            return False
+        memory[at + _SLOT_BYTES - _CONTENT_BYTES : at + _SLOT_BYTES] = content.to_bytes(_CONTENT_BYTES, "big")
+        # The word last: until it is there, the message is one that has begun. All of it is in one byte.
+        memory[at] = (length | _HANDLED) >> 8
+        return True
+
     def end(self, at: int) -> None:
         """It ended, whichever way."""
         if at and not self._memory.closed:
@@ -130,3 +166,12 @@ class Begun:
         """Let the file go; what still runs stays noted."""
         self._free.clear()
         self._memory.close()
+
+
+def noted_handled(directory: Path) -> frozenset[tuple[str, str]]:
+    """What a process that has ended noted as handled, and perhaps had no time to write, (agent, id) each."""
+    begun = Begun.open(directory, "") if (directory / _FILE_NAME).exists() else None
+    if begun is None:
+        return frozenset()
+    begun.close()
+    return frozenset((agent_of(sender), message_id) for sender, message_id, _ in begun.left_handled)
