@@ -10,9 +10,12 @@
 On a node of its own, a client sends another one 50 small messages a second, each acknowledged. Beside them there is
 
 ``alone``               nothing
+``full``, ``full-1``    one client sends messages of 300 bytes to another one, 256 without their receipts at a time,
+                        which is all that the node can do; with ``-1`` the light load is urgent (priority 1)
 ``bulk-1``, …           one client sends messages of 1 MiB to another one: 1, 8 or 64 without their receipts at a time
 ``drain-64``, …         an agent with a window of 64 or 256 takes the 45,000 messages that wait for it; the light load
                         is urgent (priority 1) and goes to this agent
+``own``                 the sender of the light load, which is urgent, has first sent 90,000 messages to the same agent
 
 Printed are the median, the 99th percentile and the longest, in ms; how much of the bulk went through; and the time of
 the processor that the node's worker took meanwhile. With ``--before`` (the Python of an environment that has another
@@ -36,10 +39,14 @@ import psutil
 
 from trishula.tools.temporary_node import ThrowawayNode, surroundings_of, terminate
 
-LOADS = ("alone", "bulk-1", "bulk-8", "bulk-64", "drain-64", "drain-256")
+LOADS = ("alone", "full", "full-1", "bulk-1", "bulk-8", "bulk-64", "drain-64", "drain-256", "own")
 LIGHT_PER_S = 50.0
 BULK_BYTES = 1024 * 1024
 WAITING = 45_000
+SMALL_BYTES = 300
+SMALL_IN_FLIGHT = 256
+#: Of the 100,000 that an outbox takes.
+OWN = 90_000
 #: Before it is measured.
 WARM_S = 1.0
 
@@ -56,6 +63,13 @@ def _run(main: Any) -> None:
     reactor = _reactor()
     reactor.callWhenRunning(lambda: Deferred.fromCoroutine(main()))
     reactor.run()
+
+
+def sleep(seconds: float) -> Any:
+    """Let the reactor do other things."""
+    from twisted.internet.task import deferLater
+
+    return deferLater(_reactor(), seconds)
 
 
 def _client(name: str) -> Any:
@@ -91,8 +105,8 @@ def take(name: str, window: int) -> None:
     _run(main)
 
 
-def light(to: str, priority: int) -> None:
-    """Send small messages at a steady rate until the end."""
+def light(to: str, priority: int, before: int) -> None:
+    """Send small messages at a steady rate until the end; so many others go before them."""
     client = _client("light")
 
     def send() -> None:
@@ -102,15 +116,20 @@ def light(to: str, priority: int) -> None:
     async def main() -> None:
         await client.start()
         print("ready", flush=True)
+        for _ in range(0, before, 500):
+            for _ in range(500):
+                client.send(to, payload={"text": "x" * 200})
+            # The outbox sends meanwhile.
+            await sleep(0.0)
         send()
 
     _run(main)
 
 
-def bulk(in_flight: int) -> None:
-    """Send large messages until the end, so many without receipts at a time."""
+def bulk(in_flight: int, size_bytes: int) -> None:
+    """Send messages until the end, so many without receipts at a time."""
     client = _client("bulk")
-    payload = "x" * (BULK_BYTES - 2)
+    payload = "x" * (size_bytes - 2)
 
     def send(_: object = None) -> None:
         client.send("bulktaker", payload=payload).when_done(send)
@@ -165,18 +184,27 @@ def measure(load: str, seconds: float) -> dict[str, float]:
                 processes["filler"] = spawn(node, tokens["bulk"], "--fill")
                 first_line(processes["filler"])
             window = int(count) if kind == "drain" else 64
-            processes["light"] = spawn(node, tokens["light"], "--light", "taker", 1 if kind == "drain" else 3)
+            priority = 1 if kind in {"drain", "own"} or load == "full-1" else 3
+            own = OWN if kind == "own" else 0
+            if own:
+                # What it is to drain would be there before it is ready.
+                processes["taker"] = taker = spawn(node, tokens["taker"], "--take", "taker", window)
+                first_line(taker)
+            processes["light"] = spawn(node, tokens["light"], "--light", "taker", priority, own)
             first_line(processes["light"])
-            processes["taker"] = taker = spawn(node, tokens["taker"], "--take", "taker", window)
-            first_line(taker)
+            if not own:
+                processes["taker"] = taker = spawn(node, tokens["taker"], "--take", "taker", window)
+                first_line(taker)
             bulk_taker = None
-            if kind == "bulk":
+            if kind in {"bulk", "full"}:
                 processes["bulktaker"] = bulk_taker = spawn(node, tokens["bulktaker"], "--take", "bulktaker", 64)
                 first_line(bulk_taker)
-                processes["bulk"] = spawn(node, tokens["bulk"], "--bulk", count)
+                how = (count, BULK_BYTES) if kind == "bulk" else (SMALL_IN_FLIGHT, SMALL_BYTES)
+                processes["bulk"] = spawn(node, tokens["bulk"], "--bulk", *how)
                 first_line(processes["bulk"])
-            time.sleep(0.0 if kind == "drain" else WARM_S)
-            return _watch(taker, bulk_taker, worker, seconds, is_drain=kind == "drain")
+            to_drain = {"drain": WAITING, "own": own}.get(kind, 0)
+            time.sleep(0.0 if to_drain else WARM_S)
+            return _watch(taker, bulk_taker, worker, seconds, to_drain)
         finally:
             for process in processes.values():
                 process.kill()
@@ -188,14 +216,13 @@ def _watch(
     bulk_taker: subprocess.Popen[bytes] | None,
     worker: psutil.Process,
     seconds: float,
-    *,
-    is_drain: bool,
+    to_drain: int,
 ) -> dict[str, float]:
     assert taker.stdout is not None
     began_s, began_cpu = time.monotonic(), worker.cpu_times()
     waits: list[float] = []
     drained = 0
-    while time.monotonic() - began_s < seconds and (not is_drain or drained < WAITING):
+    while time.monotonic() - began_s < seconds and (not to_drain or drained < to_drain):
         line = taker.stdout.readline()
         # What came while it joined is told before it is "ready".
         if line.startswith(b"["):
@@ -226,18 +253,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of a load")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--before", metavar="PYTHON", help="of an environment with another version, to compare with")
-    for name in ("--take", "--light"):
-        parser.add_argument(name, nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--bulk", type=int, help=argparse.SUPPRESS)
+    for name, count in (("--take", 2), ("--light", 3), ("--bulk", 2)):
+        parser.add_argument(name, nargs=count, help=argparse.SUPPRESS)
     parser.add_argument("--fill", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.take:
         take(given.take[0], int(given.take[1]))
     elif given.light:
-        light(given.light[0], int(given.light[1]))
+        light(given.light[0], *map(int, given.light[1:]))
     elif given.bulk:
-        bulk(given.bulk)
+        bulk(*map(int, given.bulk))
     elif given.fill:
         fill()
     elif given.measure:
