@@ -569,7 +569,7 @@ def test_a_message_that_ends_each_session_is_found_among_its_neighbours_and_set_
     names = [f"m{number}" for number in range(200)]
     sender.add(*names)
     ended = offer_all(sender, frozenset({"m77"}))
-    assert [len(call) for call in ended] == [128, 128, 16, 2, 1, 1, 1]
+    assert [len(call) for call in ended] == [64, 64, 8, 1, 1, 1]
     assert {type(got[0]) for name, got in sender.got.items() if name != "m77"} == {Receipt}
     error = sender.got["m77"][0]
     assert isinstance(error, MessageSetAside)

@@ -7,8 +7,8 @@ ever, and no other message would pass.
 
 When a node ends a session, what was under way is noted. What was under way twice is *suspect*, and goes out in parts of
 an eighth, one call at a time; a part that ends the session again is cut into eighths, down to single messages. A part
-that is answered is innocent. Halves would cost an innocent neighbour fewer calls, but seven lost sessions to find one
-message among 128, each with a pause before the next; single messages at once would cost as many round trips.
+that is answered is innocent. Halves would cost an innocent neighbour fewer calls, but six lost sessions to find one
+message among 64, each with a pause before the next; single messages at once would cost as many round trips.
 
 A message that was alone under way when a node ended the session is *guilty* after
 

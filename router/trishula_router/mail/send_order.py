@@ -39,8 +39,8 @@ __all__ = ["PATIENCE_S", "Holds", "Place", "Turn", "place_of"]
 #: heard of a refusal is ahead of its answer to the next ping.
 PATIENCE_S = 3.0
 
-#: Recipients that one session is held at: with the calls that a client of ours has under way, 4 of 128 messages, it
-#: meets no more. Beyond it the oldest hold goes.
+#: Recipients that one session is held at: with the calls that a client of ours has under way, 4 of 64 messages or
+#: of the 128 of before, it meets no more. Beyond it the oldest hold goes.
 HOLDS_LIMIT = 512
 #: Calls of which a hold knows the first refused message; so many are never open at a time.
 _HEADS_LIMIT = 16
