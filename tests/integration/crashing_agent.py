@@ -103,8 +103,11 @@ def put_hooks() -> None:
             note("on record", message_id, 0)
             reached("noted")
 
-    GatheredMemory.remember = remembering  # type: ignore[method-assign]
-    hooks = ((AgentFile, "commit", committing), (Sending, "_offer", offering))
+    hooks = (
+        (GatheredMemory, "remember", remembering),
+        (AgentFile, "commit", committing),
+        (Sending, "_offer", offering),
+    )
     for owner, name, hook in (*hooks, (Replies, "_replied", confirmed), (Engine, "_flush", flushing)):
         setattr(owner, name, hook)
 

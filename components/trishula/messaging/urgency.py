@@ -60,7 +60,8 @@ class ByUrgency:
 
     def put_back(self, entries: Iterable[Entry]) -> None:
         """Entries wait again: those that were offered before all others, the rest where they were."""
-        offered, fresh = [], []
+        offered: list[Entry] = []
+        fresh: list[Entry] = []
         for entry in entries:
             (offered if entry.place else fresh).append(entry)
         self._again = deque(sorted((*offered, *self._again), key=_place))
