@@ -49,7 +49,7 @@ from trishula.tools.bench import Figures, Plan, measure
 from trishula.tools.temporary_node import ThrowawayNode, surroundings_of, terminate
 
 #: As a client's outbox does.
-BATCH = 128
+BATCH = 64
 #: The same for the slow and the healthy agent.
 WINDOW = 256
 #: What a bench needs besides what it measures: its processes, its warm-up, its last receipts.
