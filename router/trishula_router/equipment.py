@@ -15,9 +15,14 @@ from twisted.logger import Logger
 
 from trishula.homes import expanded
 from trishula_router.alerts.roads import Roads
+from trishula_router.archiving.archiver import InThread
 from trishula_router.attachments.files import DIRECTORY, AttachmentFiles
 from trishula_router.cells.acceptance import Acceptance
+from trishula_router.cells.directories import Directories
+from trishula_router.cells.directory_road import DirectoryRoad
 from trishula_router.cells.exchange import Ends
+from trishula_router.cells.others import Others
+from trishula_router.cells.redis_directory_road import RedisDirectoryRoad
 from trishula_router.cells.redis_live_road import RedisLiveRoad
 from trishula_router.cells.redis_road import RedisRoad
 from trishula_router.cells.service import Cells, Parts
@@ -29,7 +34,7 @@ from trishula_router.proxy_workers.workers import ProxyWorkers
 from trishula_router.settings.node_key import KeyUnusable, read_signing_key
 from trishula_router.store.sqlite.objectives_file import ObjectivesFile
 
-__all__ = ["equip", "join_cells", "join_live_topics"]
+__all__ = ["equip", "join_cells", "join_directories", "join_live_topics"]
 
 log = Logger()
 
@@ -79,6 +84,8 @@ def equip(node: Node, call_in_reactor: Callable[[Callable[[], None]], None], cro
             OwnThread("cells-hear", call_in_reactor),
         )
         join_live_topics(node, live_ends)
+        road = RedisDirectoryRoad(config.cells, config.state_dir)
+        join_directories(node, road, OwnThread("cells-directory", call_in_reactor))
     node.crossbar_dir = crossbar_dir
     node.archiver.in_thread = _in_thread
     node.attachments.disk.in_thread = _in_thread
@@ -160,6 +167,33 @@ def join_live_topics(node: Node, ends: LiveEnds) -> None:
         clock=node.clock,
         random=node.random,
     )
+
+
+def join_directories(node: Node, road: DirectoryRoad, in_thread: InThread) -> None:
+    """Have a node that is joined with other cells tell them who is there, and hear it of them.
+
+    Args:
+        node: before its start.
+        road: that carries directories.
+        in_thread: has what blocks done.
+    """
+    cells = node.cells
+    assert cells is not None
+    cells.directories = Directories(
+        cells.cell,
+        road,
+        in_thread,
+        cells.sealed,
+        Others(cells.cell, lambda agent: node.principals.get(agent) is not None),
+        own=node.neighbourhood.linked_entries,
+        leads=cells.leads,
+        not_believed=cells.exchange.not_believed,
+        where=cells.exchange.where,
+        clock=node.clock,
+        now=node.now,
+        random=node.random,
+    )
+    node.neighbourhood.beyond = cells.directories
 
 
 def _in_thread(work: Callable[[], _T]) -> Deferred[_T]:

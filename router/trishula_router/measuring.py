@@ -99,9 +99,9 @@ class NodeCounts:
             for agent, one in services.directory.memory().items()
             if one.offline_since is not None and now - one.seen_at <= _MISSED_MS and self._is_watched(agent)
         }
-        if not gone or not services.config.peers:
+        if not gone or not (services.config.peers or services.cells):
             return gone
-        # It may have gone to another node, and to look at all agents costs more than to look at those that are gone.
+        # It may have gone to another node or cell, and to look at all agents costs more than at those that are gone.
         return {
             entry["agent"]: max(gone[entry["agent"]], entry["last_seen_at"] or 0)
             for entry in services.neighbourhood.entries()

@@ -100,7 +100,7 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
         nodes = {cell: NodeProcess(directory / cell, config=configure(directory, cell, redis)) for cell in CELLS}
         try:
             for name in ("agni", "dc", "rushabdev"):
-                nodes["north"].token(name)
+                nodes["north"].token(name, serve=["host"])
             nodes["north"].token("boss", operator=True)
             agents = directory / "south" / "agents.json"
             agents.write_bytes((directory / "north" / "agents.json").read_bytes())
@@ -144,9 +144,9 @@ class Worker:
         self.handled: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def at(self, cell: str) -> AsyncIterator[Agent]:
+    async def at(self, cell: str, **options: Any) -> AsyncIterator[Agent]:
         """It runs at a cell."""
-        agent = Agent(self.name, state=self.state)
+        agent = Agent(self.name, state=self.state, **options)
         agent.on("STATUS")(self._handle)
         agent.add_procedure(self._double, name="double")
         await agent.start(self.joined.settings(self.name, cell))
@@ -271,6 +271,37 @@ async def test_a_live_topic_is_heard_at_the_other_cell_once(joined: Joined, tmp_
     await until(lambda: joined.redis.client.pubsub_channels("trishula:cells:live:trishula.*") == [])
     figures = await deferToThread(lambda: joined.figures("north"))
     assert figures["trishula_cells_events_heard_total"] >= 300
+
+
+@on_reactor
+async def test_who_is_at_the_other_cell_is_in_the_directory_and_stays_there(joined: Joined, tmp_path: Path) -> None:
+    def entry(cell: str = "north", agent: str = "agni") -> dict[str, Any]:
+        return dict(joined.ask(cell, uris.DIRECTORY_GET, agent))
+
+    async with Worker(joined, "agni", tmp_path).at("south", capabilities=["host"]):
+        await until(lambda: entry().get("cell") == "south" and entry()["presence"] == "online")
+        found = await deferToThread(lambda: joined.ask("north", uris.DIRECTORY_FIND, {"capability": "host"}))
+        assert [(one["agent"], one["node"], one["cell"]) for one in found] == [("agni", "south", "south")]
+        assert "cell" not in entry("south")
+        # Redis is away: nobody is declared dead, and what is known gets older.
+        await deferToThread(joined.redis.kill)
+        await until(lambda: joined.told("north")["others"]["fault"])
+        known_at = entry()["known_at"]
+        await sleep(3.0)
+        assert (entry()["presence"], entry()["known_at"]) == ("online", known_at)
+        await deferToThread(joined.redis.start)
+        await until(lambda: entry()["known_at"] > known_at)
+        await until(lambda: joined.told("north")["others"]["fault"] is None)
+        # It comes back empty, and somebody who is no cell says that all is well there.
+        refused = joined.told("north")["refused_entries"]
+        client = joined.redis.client
+        await deferToThread(client.hset, "trishula:cells:beats", "west", b"x" * 100)
+        await deferToThread(client.zadd, "trishula:cells:beats:at", {"west": 9e15})
+        await until(lambda: joined.told("north")["refused_entries"] > refused)
+        assert [one["cell"] for one in joined.told("north")["others"]["cells"]] == ["south"]
+        await deferToThread(client.delete, "trishula:cells:beats", "trishula:cells:beats:at")
+    # That it left, its cell says.
+    await until(lambda: entry()["presence"] == "offline")
 
 
 @on_reactor

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import fail
 
 from tests.support.cells import KEY, World
 from tests.support.nodes import START_MS
 from tests.support.stores import result_of
-from trishula.errors import AnswerRefused, RecipientForbidden, TakenOver
+from trishula.errors import AnswerRefused, RecipientForbidden, StorageFailed, TakenOver
 from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.cells.letters import Mail, News, Parcel
 from trishula_router.cells.seal import BODY, MAC, KeyUnfit, Seal, Unsealed, read_keys
@@ -45,6 +47,20 @@ def test_a_message_goes_to_the_cell_of_its_agent_and_its_end_comes_back(world: W
     assert len(north.cells.forwards) == 0
     events = [event["kind"] for event in north.life("m1")["events"]]
     assert events == ["accepted", "delivered", "done"]
+
+
+def test_the_first_message_to_an_agent_waits_for_no_round(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    north = world["north"]
+    at_home(world)
+    at_home(world, agent="rushabdev")
+    monkeypatch.setattr(north.cells.exchange, "round", lambda: None)
+    north.send("dc", status("m1"))
+    north.send("dc", status("m2"))
+    # While the road is asked for one home, another one comes to be wanted.
+    north.clock.advance(0.0)
+    north.send("dc", status("m3", to="rushabdev"))
+    world.advance(0.5)
+    assert set(world.ran) == {("agni", "dc", "m1"), ("agni", "dc", "m2"), ("rushabdev", "dc", "m3")}
 
 
 def test_a_message_for_an_agent_that_is_nowhere_waits_and_why_says_so(world: World) -> None:
@@ -124,6 +140,27 @@ def test_news_that_is_lost_is_asked_for(world: World) -> None:
     assert north.state("m1") == "accepted"
     world.weather()
     world.until(lambda: north.state("m1") == "done", at_most_s=120.0)
+
+
+def test_news_that_the_store_refuses_comes_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    north = world["north"]
+    at_home(world)
+    settle, refused = north.store.settle, list[list[int]]()
+
+    def refuse(positions: Sequence[int], *rest: Any) -> Any:
+        if len(refused) >= 3:
+            return settle(positions, *rest)
+        refused.append(list(positions))
+        return fail(StorageFailed("the disk is gone"))
+
+    monkeypatch.setattr(north.store, "settle", refuse)
+    north.send("dc", status("m1"))
+    world.until(lambda: bool(refused))
+    assert world.roads.streams["north"], "what is not durable is on the road still"
+    world.until(lambda: north.state("m1") == "done")
+    assert len(refused) == 3
+    world.until(lambda: not any(world.roads.streams.values()))
+    assert dict(world.ran) == {("agni", "dc", "m1"): 1}
 
 
 def test_news_that_a_flush_took_is_asked_for_at_once(world: World) -> None:

@@ -48,20 +48,26 @@ def _table(found: list[dict[str, Any]]) -> Table:
 
     from trishula.cli.tables import Table
 
-    table = Table(
-        "Agent", "Presence", "Node", "Last seen", "Capabilities", "Since", "Clock",
-        below=("Capabilities", "Since", "Clock"),
-    )  # fmt: skip
+    # Of who is at another cell: how old it is what is known.
+    beyond = any(entry.get("cell") for entry in found)
+    below = ("Capabilities", "Since", "Clock", *(("Known",) if beyond else ()))
+    table = Table("Agent", "Presence", "Node", "Last seen", *below, below=below)
     for entry in found:
         presence = str(entry.get("presence"))
         skew = entry.get("clock_skew_ms")
         table.add_row(
             plain(entry.get("agent", "?")),
             Text(plain(presence), style=_COLOURS.get(presence, "dim")),
-            plain(entry.get("node") or NOTHING),
+            _where(entry),
             local_time(entry.get("last_seen_at"), "seconds"),
             plain(", ".join(map(str, entry.get("capabilities") or ())) or NOTHING),
             local_time(entry.get("since"), "seconds"),
             NOTHING if skew is None else f"{skew:+} ms",
+            *([local_time(entry.get("known_at"), "seconds")] if beyond else ()),
         )
     return table
+
+
+def _where(entry: dict[str, Any]) -> str:
+    node = plain(entry.get("node") or NOTHING)
+    return f"{plain(entry['cell'])}/{node}" if entry.get("cell") else node

@@ -47,6 +47,8 @@ class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
         progress_at: when it said so.
         clock_skew_ms: by how many milliseconds its clock is ahead of the node's.
         sessions: how many it has, instances included.
+        cell: the other cell that says so; ``None`` of who is at the node's own.
+        known_at: when that cell said so last: as old is all of this.
     """
 
     agent: str
@@ -63,6 +65,8 @@ class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     progress_at: datetime | None = None
     clock_skew_ms: float | None = None
     sessions: int = 0
+    cell: str | None = None
+    known_at: datetime | None = None
 
     @property
     def is_present(self) -> bool:
@@ -167,6 +171,7 @@ _DATES = {
     "busy_until",
     "delivered_at",
     "expires_at",
+    "known_at",
     "last_beat_at",
     "last_seen_at",
     "progress_at",

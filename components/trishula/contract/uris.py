@@ -229,7 +229,8 @@ of a live call the keyword argument ``data``: any JSON value of at most 64 KiB t
 Agents of an earlier release send none, and pass over it.
 
 Directory (caller: any agent): ``directory.list()``, ``directory.get(agent)``, ``directory.find({capability?,
-presence?})`` → entries ``{agent, presence, since, node, capabilities, …}``; ``directory.beat({sent_at, state?,
+presence?})`` → entries ``{agent, presence, since, node, capabilities, …}``, of an agent at another cell with ``cell``
+and, in ``known_at`` (ms), when that cell said so last; ``directory.beat({sent_at, state?,
 busy_until?, load?, progress?})`` → ``{received_at, answered_at, heartbeat_s?}``. ``heartbeat_s``, where a node has very
 many sessions: so often is enough from now on, and the agent isn't called stale for it. ``sent_at`` and ``busy_until``
 are by the agent's clock; the entry has ``busy_until`` by the node's, and in ``clock_skew_ms`` by how much the agent's

@@ -34,12 +34,17 @@ Whoever can write to Redis can lose entries and repeat them, and no more: each e
 :mod:`.service`          makes one of it all
 =======================  ============================================================================
 
-Live topics go beside all that, by roads of their own, which keep nothing:
+Live topics and the directory go beside all that, by roads of their own, which keep nothing that is needed:
 
-=======================  ============================================================================
-:mod:`.live`             an event on its way, and which ones are new: policy
-:mod:`.live_road`        what such a road is, and one in memory
-:mod:`.redis_live_road`  the one over Redis
-:mod:`.topics`           says what is published here, and tells what is published elsewhere
-=======================  ============================================================================
+============================  =======================================================================
+:mod:`.live`                  an event on its way, and which ones are new: policy
+:mod:`.live_road`             what such a road is, and one in memory
+:mod:`.redis_live_road`       the one over Redis
+:mod:`.topics`                says what is published here, and tells what is published elsewhere
+:mod:`.directory_words`       what a cell says of its agents
+:mod:`.others`                what is known of other cells, and how old that is: policy
+:mod:`.directory_road`        what carries it, and one in memory
+:mod:`.redis_directory_road`  the one over Redis
+:mod:`.directories`           tells who is here, and hears who is elsewhere
+============================  =======================================================================
 """

@@ -128,7 +128,7 @@ class Exchange:
         self.refusals = 0
         self._standing = Standing(ends.write.where, clock, random)
         self._sending = Sending(cell, epoch, ends.write, ends.in_writer, seal, self._standing, self._went_well, clock)
-        self._is_reading = self._keeps_homes = False
+        self._is_reading = self._keeps_homes = self._looks_up = False
         # Of what was read: what is not durable yet, and why the first of it can't be made so.
         self._unfinished: deque[Deferred[None]] = deque()
         self._failure: Failure | None = None
@@ -257,14 +257,26 @@ class Exchange:
                 self.onward.take_back(self.forwards.to_address(address))
         self._sending.go()
         self._read_soon()
-        if not self._keeps_homes and self._standing.may("homes"):
+        self._keep_homes_soon()
+
+    def look_up(self) -> None:
+        """Have the road asked for homes in this turn, and not with the next round."""
+        if not self._looks_up:
+            self._looks_up = True
+            self._clock.callLater(0, self._keep_homes_soon)
+
+    def _keep_homes_soon(self) -> None:
+        if not self._keeps_homes and not self._is_stopped and self._standing.may("homes"):
             self._keeps_homes = True
             run(self._keep_homes())
 
     async def _keep_homes(self) -> None:
         try:
-            await self.homekeeping.round(self._is_needed)
-            self._standing.well("homes")
+            is_first = True
+            while is_first or self._looks_up:
+                is_first = self._looks_up = False
+                await self.homekeeping.round(self._is_needed)
+                self._standing.well("homes")
         except (RoadFailed, KeyUnfit) as error:
             self._standing.failed("homes", str(error))
         finally:

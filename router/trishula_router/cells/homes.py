@@ -151,10 +151,13 @@ class Homes:
         home = self._known.get(address)
         return None if home is None else home.cell
 
-    def want(self, address: str, now_s: float) -> None:
-        """Mail for an address waits, or is out: have it asked where it is."""
-        if address not in self._wanted:
-            self._want_at(address, now_s + (_KNOWN_S if address in self._known else 0.0))
+    def want(self, address: str, now_s: float) -> bool:
+        """Mail for an address waits, or is out: have it asked where it is; whether that has never been told."""
+        if address in self._wanted:
+            return False
+        is_known = address in self._known
+        self._want_at(address, now_s + (_KNOWN_S if is_known else 0.0))
+        return not is_known
 
     def to_ask(self, now_s: float, limit: int, is_needed: Callable[[str], bool]) -> list[str]:
         """Of which addresses it is to be asked now; those that nobody needs any more are let go."""

@@ -56,6 +56,7 @@ class Onward:
         is_consumed: whether an address is consumed in this cell.
         is_on: whether this node forwards.
         post: sends a letter: (cell, letter).
+        look_up: has the road asked soon for the homes that are wanted.
         tell: takes news for senders.
         ticket: draws a ticket.
         clock: timers.
@@ -75,6 +76,7 @@ class Onward:
         is_consumed: Callable[[str], bool],
         is_on: Callable[[], bool],
         post: Callable[[str, Letter], None],
+        look_up: Callable[[], None],
         outlet: Outlet,
         ticket: Callable[[], str],
         clock: Clock,
@@ -90,6 +92,7 @@ class Onward:
         self._is_consumed = is_consumed
         self._is_on = is_on
         self._post = post
+        self._look_up = look_up
         self._outlet = outlet
         self._ticket = ticket
         self._clock = clock
@@ -115,7 +118,9 @@ class Onward:
             self.waiting.pop(address, None)
             return
         # Also if its home is here: it may be another one by now.
-        self._homes.want(address, self._clock.seconds())
+        if self._homes.want(address, self._clock.seconds()):
+            # The first message to an agent, and those behind it, don't wait for the next round.
+            self._look_up()
         self.waiting.setdefault(address, self._clock.seconds())
         cell = self._homes.cell_of(address)
         if cell is None or cell == self._cell or address in self._loading or self._is_held(address):

@@ -24,7 +24,8 @@ __all__ = ["BODY", "MAC", "KeyUnfit", "Seal", "Unsealed", "read_keys"]
 BODY, MAC = b"body", b"mac"
 
 _LEAST = 32
-_ENTRY, _HOME, _LIVE = b"trishula cell entry 1", b"trishula cell home 1", b"trishula cell live 1"
+_ENTRY, _HOME = b"trishula cell entry 1", b"trishula cell home 1"
+_LIVE, _BEAT = b"trishula cell live 1", b"trishula cell beat 1"
 _MAC_BYTES = 32
 
 
@@ -130,9 +131,24 @@ class Seal:
         Raises:
             Unsealed: no cell said that there.
         """
+        return self._read(_LIVE, channel, told, "its seal is not that of a cell's event on this topic")
+
+    def beat(self, cell: str, text: bytes) -> bytes:
+        """A sign of life of a cell."""
+        return self._mac(self._keys[0], _BEAT, cell.encode(), text) + text
+
+    def read_beat(self, cell: str, told: bytes) -> bytes:
+        """The sign of life that is put down for a cell.
+
+        Raises:
+            Unsealed: no cell put it down there.
+        """
+        return self._read(_BEAT, cell, told, "its seal is not that of a cell's sign of life")
+
+    def _read(self, use: bytes, place: str, told: bytes, against: str) -> bytes:
         mac, text = told[:_MAC_BYTES], told[_MAC_BYTES:]
-        if not self._is_good(mac, _LIVE, channel.encode(), text):
-            raise Unsealed("its seal is not that of a cell's event on this topic")
+        if not self._is_good(mac, use, place.encode(), text):
+            raise Unsealed(against)
         return text
 
     def _mac(self, key: bytes, use: bytes, place: bytes, text: bytes) -> bytes:

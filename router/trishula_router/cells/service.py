@@ -13,6 +13,7 @@ from trishula.contract.addresses import Address
 from trishula.errors import NotAllowed, TakenOver, TrishulaError
 from trishula_router.agents.consumers import Consumers
 from trishula_router.cells.acceptance import Acceptance
+from trishula_router.cells.directories import Directories
 from trishula_router.cells.exchange import Ends, Exchange
 from trishula_router.cells.forwards import Forwards
 from trishula_router.cells.homekeeping import Homekeeping
@@ -72,6 +73,7 @@ class Cells:
 
     Attributes:
         topics: carries live events; ``None`` where no road for them is.
+        directories: tells and hears who is there; likewise.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Cells:
     ) -> None:
         self.cell = cell
         self.topics: Topics | None = None
+        self.directories: Directories | None = None
         self.late_s = late_s
         self._key_file = key_file
         self._parts = parts
@@ -114,7 +117,7 @@ class Cells:
             forwards=self.forwards,
             owed=Owed(),
             acceptance=acceptance,
-            leads=self._leads,
+            leads=self.leads,
             is_consumed=self._is_consumed,
             mailboxes=parts.mailroom.addresses,
             cancel=self._cancel,
@@ -131,8 +134,9 @@ class Cells:
             parts.delivery,
             parts.settlement,
             is_consumed=self._is_consumed,
-            is_on=lambda: self._leads() and not parts.delivery.is_held_back,
+            is_on=lambda: self.leads() and not parts.delivery.is_held_back,
             post=exchange.post,
+            look_up=exchange.look_up,
             outlet=parts.outlet,
             ticket=self._ticket,
             clock=clock,
@@ -164,6 +168,8 @@ class Cells:
         self.exchange.round()
         if self.topics is not None:
             self.topics.round()
+        if self.directories is not None:
+            self.directories.round()
 
     def heard(self, news: Iterable[News]) -> None:
         """What senders are told at this node."""
@@ -172,8 +178,9 @@ class Cells:
     def stop(self) -> None:
         """Begin nothing more."""
         self.exchange.stop()
-        if self.topics is not None:
-            self.topics.stop()
+        for part in (self.topics, self.directories):
+            if part is not None:
+                part.stop()
 
     # -- what is told of it --------------------------------------------------------------------------------------------
 
@@ -203,7 +210,7 @@ class Cells:
     def told(self) -> dict[str, Any]:
         """What there is to know of it, as it travels."""
         messages, oldest_s = self.waiting()
-        leads = self._leads()
+        leads = self.leads()
         return {
             "cell": self.cell,
             "where": self.exchange.where,
@@ -218,6 +225,7 @@ class Cells:
             "canary_s": round(self.exchange.canary.age_s(self._clock.seconds()), 3) if leads else None,
             "fault": self.exchange.fault,
             "topics": None if self.topics is None else self.topics.told(),
+            "others": None if self.directories is None else self.directories.told(),
         }
 
     def waiting(self) -> tuple[int, float]:
@@ -244,7 +252,8 @@ class Cells:
             self._seal, self._seal_s = Seal(self.cell, read_keys(self._key_file)), now_s
         return self._seal
 
-    def _leads(self) -> bool:
+    def leads(self) -> bool:
+        """Whether this node forwards, reads and speaks for its cell: of linked nodes in sight the first by name."""
         peers = self._parts.peering.replication.peers
         return all(name > self._parts.node for name, peer in peers.items() if peer.is_up)
 

@@ -13,7 +13,7 @@ take to tell each other: then the peer knows it as well, and tells of the newcom
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from twisted.logger import Logger
@@ -35,7 +35,7 @@ from trishula_router.peers.presence_policy import Neighbours, Presence, sound
 from trishula_router.store.facts import Facts, TakenOverFacts
 from trishula_router.store.journal import Kind
 
-__all__ = ["Neighbourhood", "taken_over"]
+__all__ = ["Beyond", "Neighbourhood", "taken_over"]
 
 log = Logger()
 
@@ -55,6 +55,16 @@ def taken_over(address: str, host: str | None, node: str | None = None) -> str:
         f"a newer session{where} consumes the mailbox of {address}{at} now, so this one was closed; run one session of "
         "an agent, or give each its own instance"
     )
+
+
+class Beyond(Protocol):
+    """What is known of agents beyond the linked nodes."""
+
+    def merged(self, own: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The directory's entries of the linked nodes, each replaced by what is known better."""
+
+    def follow_clock(self, by_ms: int) -> None:
+        """The node's clock was set: it is ahead by so much now."""
 
 
 class Neighbourhood:
@@ -106,6 +116,8 @@ class Neighbourhood:
         self._now = now
         #: The agents here whose clients answer canaries; the node puts its own here as it starts.
         self.knowing: Callable[[], list[str]] = list
+        #: What is known of agents beyond the linked nodes; a node with cells puts theirs here.
+        self.beyond: Beyond | None = None
         self._neighbours = Neighbours(node)
         self._round: Timer | None = None
         self._soon: Timer | None = None
@@ -218,6 +230,8 @@ class Neighbourhood:
     def follow_clock(self, by_ms: int) -> None:
         """The node's clock was set: it is ahead by so much now."""
         self._neighbours.follow_clock(by_ms)
+        if self.beyond is not None:
+            self.beyond.follow_clock(by_ms)
         self.tell_soon()
 
     def sighted(self, peer: str, is_there: bool) -> None:
@@ -245,7 +259,12 @@ class Neighbourhood:
             self.tell_soon()
 
     def entries(self) -> list[dict[str, Any]]:
-        """The directory of all nodes."""
+        """The directory of all nodes, and of what is known beyond them."""
+        linked = self.linked_entries()
+        return linked if self.beyond is None else self.beyond.merged(linked)
+
+    def linked_entries(self) -> list[dict[str, Any]]:
+        """The directory of this node and of those that it is linked with."""
         return self._neighbours.merged(self._directory.entries(self._now()))
 
     def consumer_of(self, address: Address) -> str | None:
@@ -268,7 +287,7 @@ class Neighbourhood:
         known = sorted(
             {
                 one
-                for entry in self.entries()
+                for entry in self.linked_entries()
                 if entry["presence"] in ("online", "busy")
                 for one in entry["capabilities"]
             }

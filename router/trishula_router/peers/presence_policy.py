@@ -26,7 +26,7 @@ import msgspec
 from trishula.contract.addresses import Address
 from trishula_router.clocks.peer_clocks import ahead_of
 
-__all__ = ["Neighbours", "Presence", "sound"]
+__all__ = ["Neighbours", "Presence", "by_own_clock", "is_entry", "sound"]
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ class Neighbours:
         ahead_ms = ahead_of(presence.sent_at, now)
         if ahead_ms:
             # Which of two nodes saw an agent last can be told by one clock only.
-            agents = [_by_own_clock(entry, ahead_ms) for entry in presence.agents]
+            agents = [by_own_clock(entry, ahead_ms) for entry in presence.agents]
             presence = msgspec.structs.replace(presence, agents=agents)
         before = self._neighbours.get(presence.node)
         since = {} if before is None else before.present
@@ -195,7 +195,7 @@ class Neighbours:
     def follow_clock(self, by_ms: int) -> None:
         """The node's clock was set: it is ahead by so much now, and so is what was heard."""
         for one in self._neighbours.values():
-            agents = [_by_own_clock(entry, -by_ms) for entry in one.presence.agents]
+            agents = [by_own_clock(entry, -by_ms) for entry in one.presence.agents]
             one.presence = msgspec.structs.replace(one.presence, agents=agents)
             one.away_since = None if one.away_since is None else one.away_since + by_ms
             one.present = {agent: since + by_ms for agent, since in one.present.items()}
@@ -254,7 +254,7 @@ def sound(presence: Presence, is_registered: Callable[[str], bool], now: int) ->
     agents = [
         {**entry, "node": None if entry["presence"] == "offline" else presence.node}
         for entry in presence.agents
-        if _is_entry(entry) and is_registered(entry["agent"])
+        if is_entry(entry) and is_registered(entry["agent"])
     ]
     claims = {
         address: claim
@@ -265,7 +265,8 @@ def sound(presence: Presence, is_registered: Callable[[str], bool], now: int) ->
     return msgspec.structs.replace(presence, agents=agents, claims=claims, sent_at=sent_at)
 
 
-def _is_entry(entry: Mapping[str, Any]) -> bool:
+def is_entry(entry: Mapping[str, Any]) -> bool:
+    """Whether what somebody told has the shape of an entry of the directory."""
     capabilities = entry.get("capabilities", [])
     return (
         all(isinstance(entry.get(key), str) for key in _TEXTS)
@@ -292,7 +293,7 @@ def _is_of(address: str, is_registered: Callable[[str], bool]) -> bool:
 _INSTANTS = ("since", "last_seen_at", "last_beat_at", "busy_until", "progress_at")
 
 
-def _by_own_clock(entry: Mapping[str, Any], ahead_ms: int) -> dict[str, Any]:
+def by_own_clock(entry: Mapping[str, Any], ahead_ms: int) -> dict[str, Any]:
     """An entry with its instants by this node's clock; its own clock's skew is by that of the agent's node."""
     moved = {key: entry[key] - ahead_ms for key in _INSTANTS if isinstance(entry.get(key), int)}
     return {**entry, **moved}
