@@ -82,6 +82,8 @@ async def facts_of(services: Services, certificate_ends_at: Callable[[], int | N
         dead_letters=dead_letters,
         loops=services.conversations.told(),
         unread=services.surfacing.unread(),
+        cells=None if services.cells is None else services.cells.told(),
+        cells_late_s=services.config.cells.late_s,
         certificate_ends_at=certificate_ends_at(),
         is_store_read=is_store_read,
     )

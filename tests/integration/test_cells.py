@@ -286,12 +286,15 @@ async def test_who_is_at_the_other_cell_is_in_the_directory_and_stays_there(join
         # Redis is away: nobody is declared dead, and what is known gets older.
         await deferToThread(joined.redis.kill)
         await until(lambda: joined.told("north")["others"]["fault"])
+        await until(lambda: joined.figures("north")["trishula_cells_up"] == 0)
         known_at = entry()["known_at"]
         await sleep(3.0)
         assert (entry()["presence"], entry()["known_at"]) == ("online", known_at)
         await deferToThread(joined.redis.start)
         await until(lambda: entry()["known_at"] > known_at)
         await until(lambda: joined.told("north")["others"]["fault"] is None)
+        await until(lambda: joined.figures("north")["trishula_cells_up"] == 1)
+        assert joined.figures("north")["trishula_cells_silent"] == 0
         # It comes back empty, and somebody who is no cell says that all is well there.
         refused = joined.told("north")["refused_entries"]
         client = joined.redis.client

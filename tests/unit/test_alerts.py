@@ -57,6 +57,47 @@ def test_what_has_a_kind_of_its_own_is_told_once() -> None:
     assert keys(facts) == [("not_ready", "loop"), ("link", "rushabdev")]
 
 
+def cell(**more: Any) -> dict[str, Any]:
+    others = {"known": 1, "silent": 0, "cells": [{"cell": "south", "heard_s": 3.0, "agents": 1}], "fault": None}
+    well = {"cell": "north", "where": "redis:6379", "waiting_messages": 0, "waiting_s": 0.0, "canary_s": 1.0}
+    return {**well, "fault": None, "others": others, **more}
+
+
+def test_of_a_cell_that_is_well_there_is_nothing() -> None:
+    for told in (None, cell(), cell(canary_s=None), cell(others=None), cell(waiting_s=59.0, canary_s=59.0)):
+        assert keys(Facts(READY, cells=told)) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            {"fault": "Redis can't be reached: refused"},
+            "Redis at redis:6379 doesn't do what the cell north asks: Redis",
+        ),
+        ({"waiting_messages": 1200, "waiting_s": 90.0}, "1,200 messages are not known to have reached their cells"),
+        ({"canary_s": 300.0}, "what the cell north puts on its own stream is not read since 5 min"),
+    ],
+)
+def test_what_is_wrong_with_the_own_cell_is_told(more: dict[str, Any], said: str) -> None:
+    (one,) = find_conditions(Facts(READY, cells=cell(**more)), OPTIONS, "agni", NOW)
+    assert one.key == ("cells", "")
+    assert one.sentence.startswith(said)
+    assert find_conditions(Facts(READY, cells=cell(**more), cells_late_s=500.0), OPTIONS, "agni", NOW) == (
+        [one] if "fault" in more else []
+    )
+
+
+def test_a_cell_that_is_not_heard_of_is_told_once_by_linked_nodes_and_not_while_redis_is_away() -> None:
+    silent: dict[str, Any] = {"known": 2, "silent": 1, "fault": None}
+    silent["cells"] = [{"cell": "west", "heard_s": 7200.0, "agents": 1}, {"cell": "south", "heard_s": 3.0, "agents": 1}]
+    facts = Facts(READY, cells=cell(others=silent), peers=[peer("rushabdev")])
+    assert keys(facts) == [("cell_silent", "west")]
+    assert keys(facts, node="zeta") == []
+    assert "for 2 h" in find_conditions(facts, OPTIONS, "agni", NOW)[0].sentence
+    assert keys(Facts(READY, cells=cell(others={**silent, "fault": "no Redis"}))) == []
+
+
 def test_links_and_clocks() -> None:
     facts = Facts(READY, peers=[peer("rushabdev", "down"), peer("dc", ahead_ms=-1500)], clock_gap_ms=1001)
     assert keys(facts) == [("link", "rushabdev"), ("clock", ""), ("clock", "dc")]

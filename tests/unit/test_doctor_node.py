@@ -142,6 +142,39 @@ def test_a_good_node_has_nothing_but_good_findings() -> None:
     assert {one.level for one in check_status(status())} == {Level.OK}
 
 
+CELL = {
+    "cell": "north",
+    "where": "redis:6379",
+    "waiting_messages": 2,
+    "canary_s": 1.0,
+    "refused_entries": 0,
+    "fault": None,
+}
+OTHERS = {"silent": 0, "fault": None, "cells": [{"cell": "south", "heard_s": 7200.0, "agents": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"fault": "Redis can't be reached"}, "2 messages wait for their cells: Redis can't be reached"),
+        ({"canary_s": 100.0}, "has not come back"),
+        ({"refused_entries": 3}, "have no good seal"),
+        ({"others": {**OTHERS, "silent": 2}}, "2 other cells are not heard of, south for 2.0 h"),
+        ({"others": {**OTHERS, "fault": "no permission"}}, "other cells are not heard of: no permission"),
+        ({"topics": {"fault": "no permission"}}, "live topics don't reach other cells: no permission"),
+    ],
+)
+def test_what_is_wrong_with_a_cell_is_a_warning(more: dict[str, Any], sentence: str) -> None:
+    (found,) = [one for one in check_status({**status(), "cells": {**CELL, **more}}) if one.level is not Level.OK]
+    assert (found.check, found.level) == ("node agni: cells", Level.WARNING)
+    assert sentence in found.sentence
+
+
+def test_of_a_cell_that_is_well_and_of_one_of_the_release_before_there_is_no_warning() -> None:
+    for one in (CELL, {**CELL, "others": OTHERS, "topics": {"fault": None}}, {**CELL, "others": None, "topics": None}):
+        assert {found.level for found in check_status({**status(), "cells": one})} == {Level.OK}
+
+
 DOWN = {"up": False, "up_for_s": None, "trouble_s_ago": 1.0, "troubles": 3}
 
 

@@ -11,6 +11,8 @@ Policy: facts go in, conditions come out. The kinds:
 ``dead_letters`` there are dead letters
 ``loop``         agents answer each other without an end; about the first message of it
 ``unread``       an agent has messages, and its model has not read them in time; about the agent
+``cells``        Redis doesn't do what the node's cell asks, mail for other cells waits for long, or its reader is dead
+``cell_silent``  another cell is not heard of, though Redis works; about the cell
 ``certificate``  the node's certificate ends soon
 ================ ====================================================================================================
 
@@ -29,7 +31,7 @@ from trishula_router.settings.alerts import AlertOptions
 
 __all__ = ["OTHERS", "SHARED", "Condition", "Facts", "find_conditions", "tells_shared", "untold_kinds"]
 
-SHARED = frozenset({"agent_away", "backlog", "dead_letters"})
+SHARED = frozenset({"agent_away", "backlog", "cell_silent", "dead_letters"})
 #: Who looks for these reads the store.
 _IN_STORE = frozenset({"backlog", "dead_letters"})
 #: Checks of ``/ready`` about whose parts there are conditions of their own.
@@ -76,6 +78,8 @@ class Facts:
         is_store_read: whether the store told of both; where it fails, or hangs, they are empty.
         loops: as ``trishula.node.loops`` tells them.
         unread: how many messages each agent's model has not had in time.
+        cells: as ``node.status`` tells of the node's cell; ``None`` if it has none.
+        cells_late_s: so long may mail for other cells wait, and so old may the canary be that came back last.
         certificate_ends_at: when the node's certificate ends, in ms; ``None`` without one.
     """
 
@@ -89,6 +93,8 @@ class Facts:
     dead_letters: int = 0
     loops: Sequence[Mapping[str, Any]] = ()
     unread: Mapping[str, int] = field(default_factory=dict)
+    cells: Mapping[str, Any] | None = None
+    cells_late_s: float = 60.0
     certificate_ends_at: int | None = None
     is_store_read: bool = True
 
@@ -121,7 +127,8 @@ def find_conditions(facts: Facts, options: AlertOptions, node: str, now: int) ->
             how_many = "is 1 dead letter" if facts.dead_letters == 1 else f"are {facts.dead_letters} dead letters"
             what = f"there {how_many}; see trishula dead list, then replay or purge them"
             found.append(Condition("dead_letters", "", what))
-    found += [*_loops(facts), *_unread(facts)]
+        found += _silent_cells(facts)
+    found += [*_loops(facts), *_unread(facts), *_own_cell(facts)]
     if facts.certificate_ends_at is not None and facts.certificate_ends_at - now <= options.certificate_s * 1000:
         days = (facts.certificate_ends_at - now) / 86_400_000
         when = f"ends in {days:.1f} days" if days > 0 else f"ended {-days:.1f} days ago"
@@ -196,6 +203,45 @@ def _unread(facts: Facts) -> list[Condition]:
         what = f"the agent {agent} has {count:,} message{'' if count == 1 else 's'} that its model has not read in time"
         found.append(Condition("unread", agent, f"{what}; wake it, or look at its inbox tool or hook"))
     return _at_most(found)
+
+
+def _own_cell(facts: Facts) -> list[Condition]:
+    one = facts.cells
+    if one is None:
+        return []
+    waiting_s, canary_s = one["waiting_s"], one["canary_s"] or 0.0
+    wrong = []
+    if one["fault"]:
+        wrong.append(f"Redis at {one['where']} doesn't do what the cell {one['cell']} asks: {one['fault']}")
+    if waiting_s > facts.cells_late_s:
+        wrong.append(
+            f"{one['waiting_messages']:,} messages are not known to have reached their cells, the first of them for "
+            f"{_span(waiting_s)}"
+        )
+    if canary_s > facts.cells_late_s and not one["fault"]:
+        wrong.append(f"what the cell {one['cell']} puts on its own stream is not read since {_span(canary_s)}")
+    if not wrong:
+        return []
+    return [Condition("cells", "", f"{'; '.join(wrong)}; nothing is lost: see trishula doctor")]
+
+
+def _silent_cells(facts: Facts) -> list[Condition]:
+    others = (facts.cells or {}).get("others")
+    if not others or others["fault"]:
+        # That Redis is away is told by itself, and says nothing of the other cells.
+        return []
+    silent = [one for one in others["cells"] if one["heard_s"] > facts.cells_late_s]
+    return _at_most(
+        [
+            Condition(
+                "cell_silent",
+                str(one["cell"]),
+                f"the cell {one['cell']} was not heard of for {_span(one['heard_s'])}; look whether its node runs and "
+                "reaches Redis, for mail to its agents waits",
+            )
+            for one in silent
+        ]
+    )
 
 
 def _at_most(found: list[Condition]) -> list[Condition]:

@@ -120,6 +120,16 @@ def _cells(name: str, status: Status) -> Iterator[Finding]:
             f"{count} entries or homes at {where} have no good seal",
             "have all cells use the same cells.key_file; or else somebody who is no cell writes to that Redis",
         )
+    elif (others := one.get("others") or {}).get("silent"):
+        first = others["cells"][0]
+        age = show_duration(first["heard_s"])
+        yield warning(
+            check,
+            f"{others['silent']} other cells are not heard of, {one_line(str(first['cell']))} for {age}",
+            "look whether their nodes run and reach Redis",
+        )
+    elif others.get("fault"):
+        yield warning(check, f"other cells are not heard of: {one_line(str(others['fault']))}", "mend that")
     elif (one.get("topics") or {}).get("fault"):
         why = one_line(str(one["topics"]["fault"]))
         yield warning(check, f"live topics don't reach other cells: {why}", "messages do; mend that")

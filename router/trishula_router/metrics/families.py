@@ -237,6 +237,8 @@ def _all() -> Iterator[Family]:
         ("trishula_cells_refused_entries_total", "counter", "Entries and homes in Redis that no cell has sealed."),
         ("trishula_cells_errors_total", "counter", "How often Redis did not do what cells asked of it."),
         ("trishula_cells_canary_seconds", "gauge", "How old the newest entry for itself is that the cell read back."),
+        ("trishula_cells_up", "gauge", "Whether Redis does what cells ask of it: 1 or 0."),
+        ("trishula_cells_silent", "gauge", "Other cells of which nothing was heard for 30 s."),
         ("trishula_cells_events_sent_total", "counter", "Events of agents' topics that other cells were told of."),
         ("trishula_cells_events_heard_total", "counter", "Events of agents' topics that came from other cells."),
         (

@@ -131,6 +131,9 @@ def _of_cells(node: Node) -> Iterator[Sample]:
     yield "trishula_cells_errors_total", (), told["errors"]
     if told["canary_s"] is not None:
         yield "trishula_cells_canary_seconds", (), told["canary_s"]
+    yield "trishula_cells_up", (), told["fault"] is None
+    if (others := told["others"]) is not None:
+        yield "trishula_cells_silent", (), others["silent"]
     if (topics := told["topics"]) is not None:
         yield "trishula_cells_events_sent_total", (), topics["sent"]
         yield "trishula_cells_events_heard_total", (), topics["heard"]
