@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from tests.support.nodes import POLICY
@@ -26,7 +27,7 @@ def entry(*, failures: int = 0, attempts: int = 1) -> Entry:
 
 def crash(crashes: int, failures: int, *, max_attempts: int = 5) -> Return | Dead:
     """What follows a crash, ``crashes`` of them with this one, after so many failures."""
-    it = replace(entry(failures=failures, attempts=99), crashes=crashes)
+    it = msgspec.structs.replace(entry(failures=failures, attempts=99), crashes=crashes)
     return after_crash(it, now=NOW, policy=replace(POLICY, max_attempts=max_attempts), random=lambda: 0.0)
 
 
@@ -64,8 +65,10 @@ def test_a_lost_session_costs_no_failure_and_no_pause() -> None:
 
 def test_lost_sessions_that_nobody_explains_end_it_in_the_end() -> None:
     most = POLICY.max_attempts * LOST_SESSIONS_PER_ATTEMPT
-    assert isinstance(after_lost_session(replace(entry(attempts=99), losses=most - 1), now=NOW, policy=POLICY), Return)
-    assert after_lost_session(replace(entry(attempts=99), losses=most), now=NOW, policy=POLICY) == Dead(
+    assert isinstance(
+        after_lost_session(msgspec.structs.replace(entry(attempts=99), losses=most - 1), now=NOW, policy=POLICY), Return
+    )
+    assert after_lost_session(msgspec.structs.replace(entry(attempts=99), losses=most), now=NOW, policy=POLICY) == Dead(
         "it was delivered 20 times and each time its agent was lost before it answered"
     )
 

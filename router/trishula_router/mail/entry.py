@@ -32,6 +32,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from trishula.contract.binary import is_marked_json
 from trishula_router.settings.options import DeliveryPolicy
 from trishula_router.store.messages import Accepted, Draft, Return, StoredMessage, mailbox_of
@@ -51,8 +53,7 @@ LOST_SESSIONS_PER_ATTEMPT = 4
 ALONE_AFTER = 2
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct, gc=False):
     """An open message of one mailbox, as the node holds it in memory. Instants in ms.
 
     Attributes:

@@ -381,9 +381,10 @@ class Mailroom:
             if lease is not None:
                 lease.free()
             self.forget_body(entry)
-            if self.mailbox(entry.mailbox).settled(entry):
+            address = entry.mailbox
+            if self.mailbox(address).settled(entry):
                 payer = payer_of(entry.sender, entry.id, entry.recipient)
-                self.shares.discount(entry.mailbox, payer, entry.size_bytes, entry.priority)
+                self.shares.discount(address, payer, entry.size_bytes, entry.priority)
             if is_capability(entry.recipient):
                 # Anybody may address any, so they must not pile up.
-                self.drop_if_empty(entry.mailbox)
+                self.drop_if_empty(address)

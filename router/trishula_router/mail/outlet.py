@@ -6,16 +6,16 @@ Deliveries, recalls and canaries go to consumers, and news to senders that liste
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from trishula.contract.addresses import Address
 
 __all__ = ["News", "Outlet", "Overheard"]
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(msgspec.Struct, frozen=True, gc=False):
     """What became of a message, for its sender. ``at`` in ms; ``copies``: on how many nodes it is now."""
 
     sender: str

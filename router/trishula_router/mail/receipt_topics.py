@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trishula.contract import uris
-from trishula.contract.addresses import Address
+from trishula.contract.addresses import agent_of
 from trishula_router.mail.outlet import News
 
 __all__ = ["ReceiptTopics"]
@@ -40,7 +40,7 @@ class ReceiptTopics:
         if not self._topics:
             return by_topic
         for one in news:
-            topic = uris.receipts_of(Address.parse(one.sender).agent)
+            topic = uris.receipts_of(agent_of(one.sender))
             if topic in self._topics:
                 told: dict[str, Any] = {"id": one.id, "to": one.recipient, "state": one.state, "at": one.at}
                 if one.copies is not None:

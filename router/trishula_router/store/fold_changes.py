@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from trishula_router.store.interface import Copied
 from trishula_router.store.journal import Record
 from trishula_router.store.messages import State, StoredMessage
@@ -27,8 +29,7 @@ class Identity(NamedTuple):
     use: int
 
 
-@dataclass(slots=True)
-class Row:
+class Row(msgspec.Struct, gc=False):
     """A message as the fold changes it; see :class:`~trishula_router.store.messages.StoredMessage`.
 
     Attributes:
@@ -158,7 +159,7 @@ class Changes:
         """The answer to whoever asked for the copy."""
         settled, reopened, moved = [], [], []
         for row in self.changed:
-            was_open, is_open = (state_of(standing)[0] is State.OPEN for standing in (row.was, row.standing))
+            was_open, is_open = state_of(row.was)[0] is State.OPEN, state_of(row.standing)[0] is State.OPEN
             if was_open and row.former is not None and row.former != (row.keeper,):
                 moved.append((row.message(), row.former[0]))
             if was_open and not is_open:

@@ -153,4 +153,4 @@ def read_accepted(record: Record) -> AcceptedFacts | None:
 
 def is_countable(facts: AcceptedFacts) -> bool:
     """Whether its numbers are such as a store can hold."""
-    return all(-MOST < number < MOST for number in (facts.priority, facts.bytes, facts.use))
+    return -MOST < facts.priority < MOST and -MOST < facts.bytes < MOST and -MOST < facts.use < MOST

@@ -18,7 +18,7 @@ from trishula_router.store.messages import State
 from trishula_router.store.origins import Learned
 from trishula_router.store.sqlite.appender import remember
 from trishula_router.store.sqlite.dead_letters import drop_bodies
-from trishula_router.store.sqlite.statements import as_list, insert
+from trishula_router.store.sqlite.statements import as_list, insert, update
 from trishula_router.store.standing import standing_of, state_of
 
 __all__ = ["SqliteShelf", "write", "write_learned"]
@@ -55,11 +55,10 @@ _NEW = (
     " reply_to, surfaced_at)"
 )
 _CHANGE = (
-    "UPDATE message SET expires_at = new.value ->> 1, by_deadline = new.value ->> 2, body = new.value ->> 3,"
-    " attempts = new.value ->> 4, failures = new.value ->> 5, due_at = new.value ->> 6, state = new.value ->> 7,"
-    " life = new.value ->> 8, delivered = new.value ->> 9, settled = new.value ->> 10, keeper = new.value ->> 11,"
-    " hop = new.value ->> 12, surfaced_at = new.value ->> 13"
-    " FROM json_each(?) AS new WHERE message.position = new.value ->> 0"
+    "UPDATE message SET expires_at = new.column2, by_deadline = new.column3, body = new.column4,"
+    " attempts = new.column5, failures = new.column6, due_at = new.column7, state = new.column8, life = new.column9,"
+    " delivered = new.column10, settled = new.column11, keeper = new.column12, hop = new.column13,"
+    " surfaced_at = new.column14 FROM ({}) AS new WHERE message.position = new.column1"
 )
 _TRACE = "INSERT OR IGNORE INTO trace SELECT value ->> 0, value ->> 1 FROM json_each(?)"
 _EARLY_NEW = "INSERT OR IGNORE INTO early SELECT value ->> 0, value ->> 1 FROM json_each(?)"
@@ -107,40 +106,11 @@ class SqliteShelf:
 
 
 def _row(*values: Any) -> Row:
-    position, sender, id_, recipient, kind, priority, accepted_at, expires_at, by_deadline, size, arrival = values[:11]
-    body, state, life, attempts, failures, due_at, delivered, delivered_at, settled, settled_at = values[11:21]
-    holder, keeper, hop, digest, use, reply_to, surfaced_at = values[21:]
+    # In the order of the row's fields, but for what its standing is made of.
+    by_deadline, (state, life) = values[8], values[12:14]
     standing = standing_of(State(state), life)
-    return Row(
-        position,
-        sender,
-        id_,
-        recipient,
-        kind,
-        priority,
-        accepted_at,
-        expires_at,
-        bool(by_deadline),
-        size,
-        arrival,
-        body,
-        standing,
-        attempts,
-        failures,
-        due_at,
-        delivered,
-        delivered_at,
-        settled,
-        settled_at,
-        holder,
-        keeper,
-        hop,
-        digest,
-        use,
-        reply_to,
-        surfaced_at,
-        standing,
-    )
+    fields: list[Any] = [*values[:8], bool(by_deadline), *values[9:12], standing, *values[14:], standing]
+    return Row(*fields)
 
 
 def write_learned(connection: sqlite3.Connection, learned: Learned) -> None:
@@ -155,8 +125,7 @@ def write(connection: sqlite3.Connection, changes: Changes) -> None:
     insert(connection, "body", list(changes.bodies.items()))
     insert(connection, _NEW, [_new(row) for row in changes.new])
     insert(connection, "alias", list(changes.aliases.items()))
-    if changes.changed:
-        connection.execute(_CHANGE, (as_list(_changed(row) for row in changes.changed),))
+    update(connection, _CHANGE, [_changed(row) for row in changes.changed])
     if changes.traces:
         connection.execute(_TRACE, (as_list(changes.traces),))
     if changes.early:
@@ -172,7 +141,7 @@ def write(connection: sqlite3.Connection, changes: Changes) -> None:
 
 def _state(row: Row) -> tuple[int, int]:
     state, life = state_of(row.standing)
-    return state.value, life
+    return int(state), life
 
 
 def _new(row: Row) -> tuple[object, ...]:
