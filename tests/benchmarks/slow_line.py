@@ -3,8 +3,8 @@
 
 ::
 
-    .venv/bin/python tests/benchmarks/slow_line.py                # about two minutes
-    .venv/bin/python tests/benchmarks/slow_line.py --parts 8      # to see that it works
+    .venv/bin/python -m tests.benchmarks.slow_line                # about two minutes
+    .venv/bin/python -m tests.benchmarks.slow_line --parts 8      # to see that it works
 
 A node of its own, whose configuration has ``compression``; a client behind a relay, which carries so many bits a second
 in each direction, or as many as it can. Printed are, of each kind of payload, the bytes that both directions carried,
