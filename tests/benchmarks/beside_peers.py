@@ -5,6 +5,7 @@
 
     .venv/bin/python -m tests.benchmarks.beside_peers                          # all that is installed, three runs
     .venv/bin/python -m tests.benchmarks.beside_peers --only redis,trishula --runs 1
+    .venv/bin/python -m tests.benchmarks.beside_peers --before ../old          # what another checkout does, in turns
     .venv/bin/python -m tests.benchmarks.beside_peers --rst                    # the table of the docs as well
 
 All get the same work, of Python clients: a sender and a receiver in processes of their own, texts of 300 bytes, each
@@ -30,10 +31,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +51,8 @@ WINDOW, IN_FLIGHT = 256, 64
 #: What precedes all else, so that connections, caches and the interpreter have settled.
 WARM_S = 0.5
 _END_WITHIN_S = 10.0
+#: Those that --before measures as well.
+OURS = ("trishula", "trishula-2", "trishula-cells")
 
 
 class Worker:
@@ -197,19 +203,62 @@ def installed(chosen: list[str]) -> dict[str, str]:
     return versions
 
 
-def compare(versions: dict[str, str], python: str, runs: int, seconds: float) -> dict[str, Figures]:
-    """The typical figures of systems, by name; one that fails is left out from then on, and said."""
-    found: dict[str, list[Figures]] = {system: [] for system in versions}
+def measure_before(system: str, checkout: Path, seconds: float) -> Figures:
+    """:func:`measure` of the TRISHULA in another checkout, which has its ``.venv``, by this program.
+
+    Raises:
+        CantStart: something failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="beside-before-") as root:
+        for package in ("components", "router", "config"):
+            (Path(root) / package).symlink_to(checkout / package)
+        # Not by a symbolic link: what is in there knows its checkout by where it is.
+        for package in ("benchmarks", "support"):
+            shutil.copytree(ROOT / "tests" / package, Path(root) / "tests" / package)
+        command = [str(python_of(checkout)), "-m", "tests.benchmarks.beside_peers"]
+        command += ["--measure", system, "--seconds", str(seconds)]
+        done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise CantStart("its error is above")
+    return Figures(**json.loads(done.stdout))
+
+
+def python_of(checkout: Path) -> Path:
+    """The Python of the environment in a checkout."""
+    return checkout / ".venv" / "bin" / "python"
+
+
+def before_of(system: str) -> str:
+    """The name of another checkout's system, short enough for the table."""
+    return SYSTEMS[system].name.replace("TRISHULA", "before")
+
+
+def compare(
+    versions: dict[str, str], python: str, before: Path | None, runs: int, seconds: float
+) -> dict[str, Figures]:
+    """The typical figures of systems, by name; one that fails is left out from then on, and said.
+
+    Args:
+        versions: of the systems.
+        python: of an environment with the clients of those that need one.
+        before: a checkout with another TRISHULA and its ``.venv``, which takes turns with ours.
+    """
+    ways: dict[str, Callable[[], Figures]] = {}
+    for system in versions:
+        name, here = SYSTEMS[system].name, python if SYSTEMS[system].clients else sys.executable
+        ways[name] = partial(measure, system, here, seconds)
+        if before is not None and system in OURS:
+            ways[before_of(system)] = partial(measure_before, system, before, seconds)
+    found: dict[str, list[Figures]] = {name: [] for name in ways}
     for number in range(1, runs + 1):
-        for system in list(found):
-            name = SYSTEMS[system].name
+        for name in list(found):
             print(f"run {number} of {runs}: {name}", file=sys.stderr, flush=True)
             try:
-                found[system].append(measure(system, python if SYSTEMS[system].clients else sys.executable, seconds))
+                found[name].append(ways[name]())
             except CantStart as error:
                 print(f"{name} is left out: {error}", file=sys.stderr)
-                del found[system]
-    return {SYSTEMS[system].name: typical(figures) for system, figures in found.items()}
+                del found[name]
+    return {name: typical(figures) for name, figures in found.items()}
 
 
 def main() -> int:
@@ -222,21 +271,33 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each part of a run")
     parser.add_argument("--venv", help="an environment with the clients of Redis, NATS and RabbitMQ")
     parser.add_argument("--rst", action="store_true", help="print the docs' table as well")
+    parser.add_argument(
+        "--before", metavar="CHECKOUT", type=Path, help="of another TRISHULA, with its .venv, to compare"
+    )
+    parser.add_argument("--measure", metavar="SYSTEM", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(asdict(measure(given.measure, sys.executable, given.seconds))))
+        return 0
     chosen = given.only.split(",") if given.only else list(SYSTEMS)
     if unknown := [system for system in chosen if system not in SYSTEMS]:
         parser.error(f"there is no system {unknown[0]!r}: choose from {', '.join(SYSTEMS)}")
+    if given.before and not python_of(given.before).exists():
+        parser.error(f"{python_of(given.before)} is not there: make that checkout's environment first (make venv)")
     versions = installed(chosen)
     needed = [SYSTEMS[system].clients for system in versions if SYSTEMS[system].clients]
     try:
         with clients(needed, given.venv) as python:
-            found = compare(versions, python, given.runs, given.seconds)
+            found = compare(versions, python, given.before and given.before.absolute(), given.runs, given.seconds)
     except CantStart as error:
         parser.exit(1, f"{error}\n")
     print(table(found))
     print()
     known = {SYSTEMS[system].name: f"{SYSTEMS[system].name} {version}" for system, version in versions.items()}
     confirms = {system.name: system.confirms for system in SYSTEMS.values()}
+    for system in OURS:
+        name = before_of(system)
+        known[name], confirms[name] = f"TRISHULA {name}", SYSTEMS[system].confirms
     for name, figures in found.items():
         wrong = f"; LOST {figures.lost}, TWICE {figures.doubled}" if figures.lost or figures.doubled else ""
         print(f"{known[name]}: {confirms[name]}{wrong}")

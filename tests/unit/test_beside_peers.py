@@ -97,3 +97,26 @@ def test_what_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(CantStart, match=r"^nats-server ended: no room$"):
         beside_peers.measure("nats", "python", 0.1)
+
+
+def test_another_checkout_takes_turns_with_this_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    turns: list[str] = []
+
+    def measured(system: str, python: object, seconds: float) -> Figures:
+        turns.append(f"{system} {'before' if python == tmp_path else 'now'}")
+        return FIGURES
+
+    monkeypatch.setattr(beside_peers, "measure", measured)
+    monkeypatch.setattr(beside_peers, "measure_before", measured)
+    found = beside_peers.compare({"redis": "7", "trishula-2": "2"}, "python", tmp_path, 2, 0.1)
+    assert turns == ["redis now", "trishula-2 now", "trishula-2 before"] * 2
+    assert list(found) == ["Redis Streams", "TRISHULA, 2 copies", "before, 2 copies"]
+
+
+def test_a_checkout_without_an_environment_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["beside_peers", "--before", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        beside_peers.main()
+    assert "python is not there: make that checkout's environment first (make venv)" in capsys.readouterr().err
