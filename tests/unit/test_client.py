@@ -623,6 +623,16 @@ def test_that_a_model_reads_is_said_once_on_each_session(setup: Setup) -> None:
     assert link.args_of(uris.MAILBOX_SURFACED) == [[[]]]
 
 
+def test_what_surfaced_goes_before_the_answer_of_who_read_it(setup: Setup) -> None:
+    link = setup.join()
+    setup.client.ack_soon("1.1")
+    setup.client.send("dc")
+    setup.client.surfaced(["1.1"])
+    setup.turn()
+    steps = (uris.MAILBOX_SURFACED, uris.MAILBOX_SEND, uris.MAILBOX_ACK)
+    assert [one.uri for one in link.asked if one.uri in steps] == list(steps)
+
+
 def test_what_surfaced_says_that_a_model_reads(setup: Setup) -> None:
     setup.join()
     setup.client.surfaced(["1.1"])

@@ -192,18 +192,27 @@ class Settling:
         self._wake()
         return pending
 
-    def flush(self, link: Link, *, at_once: bool = False) -> None:
-        """Send what was gathered; ``at_once``: also the acks that could wait for others."""
+    def flush_surfaced(self, link: Link) -> None:
+        """Send what surfaced."""
         if self._has_model and not self._is_declared:
             self._is_declared = True
             if not self._surfacings.items:
                 link.call(MAILBOX_SURFACED, [[]], timeout_s=_TIMEOUT_S).when_done(
                     lambda pending: self._heard(MAILBOX_SURFACED, pending.error) and None
                 )
-        for gathered in (self._surfacings, self._acks, self._nacks):
-            if gathered.items and (gathered is not self._acks or not self._gathers(at_once)):
-                items, waiting = gathered.take()
-                self._send(link, gathered.uri, items, waiting)
+        self._flush(link, self._surfacings)
+
+    def flush(self, link: Link, *, at_once: bool = False) -> None:
+        """Send what was gathered; ``at_once``: also the acks that could wait for others."""
+        self.flush_surfaced(link)
+        if self._acks.items and not self._gathers(at_once):
+            self._flush(link, self._acks)
+        self._flush(link, self._nacks)
+
+    def _flush(self, link: Link, gathered: _Gathered) -> None:
+        if gathered.items:
+            items, waiting = gathered.take()
+            self._send(link, gathered.uri, items, waiting)
 
     def _gathers(self, at_once: bool) -> bool:
         """Whether the acks wait for others; see the module's docstring."""

@@ -2,8 +2,7 @@
 
 An engine has an *address*: the agent itself, or, with an ``instance``, a further session under its identity
 (``agni/7f3a``) with a mailbox of its own. It joins and rejoins by itself; while no node is there, what is sent waits in
-the outbox, and questions wait as long as their time limit allows. :class:`trishula.client.Client` and
-:class:`trishula.agent.Agent` are made of it.
+the outbox, and questions wait as long as their time limit allows. Clients and agents are made of it.
 
 What is decided elsewhere: the order and repetition of sends in :mod:`trishula.messaging.outbox`, which node and when in
 :mod:`trishula.session.reconnect_policy`, when a delivery is acknowledged in :mod:`trishula.consumer.dispatcher`.
@@ -367,8 +366,9 @@ class Engine:
         if self._second_road is not None:
             self._second_road.flush()
         if (link := self.member.link) is not None:
+            # The node does one after the other. A model's answer comes after what it has read; for acks nobody waits.
+            self.settling.flush_surfaced(link)
             self.sending.flush(link)
-            # Last: nobody waits for it, and the node does one after the other.
             self.settling.flush(link)
 
     # -- receiving -----------------------------------------------------------------------------------------------------
