@@ -19,6 +19,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from tests.support.alerts import expressions, names_in
 from tests.support.node import NodeProcess
 from tests.support.raw import RawClient
 from tests.support.reactor import on_reactor
@@ -204,6 +205,11 @@ async def test_nothing_is_lost_and_nothing_runs_twice(joined: Joined, tmp_path: 
     for cell in CELLS:
         await until(lambda: joined.told(cell)["out_messages"] == 0)  # noqa: B023
     figures = await deferToThread(lambda: joined.figures("north"))
+    asked = {
+        name for expression in expressions() for name in names_in(expression) if name.startswith("trishula_cells_")
+    }
+    assert asked
+    assert asked <= figures.keys()
     assert figures["trishula_cells_waiting_messages"] == 0
     assert figures["trishula_cells_errors_total"] >= 1
     assert figures["trishula_cells_canary_seconds"] < 60

@@ -73,8 +73,8 @@ def test_promtool_takes_a_real_scrape(node: NodeProcess) -> None:
 
 # -- what operators watch a node with ----------------------------------------------------------------------------------
 
-#: Only a node with peers has them, or one with TLS, or with mirrors (test_mirrors); the unit tests have them.
-NOT_ALONE = ("trishula_peer_", "trishula_link_", "trishula_certificate_", "trishula_mirror_")
+#: Only nodes with peers have them, or with TLS, mirrors (test_mirrors) or cells (test_cells); the unit tests have them.
+NOT_ALONE = ("trishula_peer_", "trishula_link_", "trishula_certificate_", "trishula_mirror_", "trishula_cells_")
 
 
 def begin(node: NodeProcess, agent: str, *words: str) -> subprocess.Popen[str]:
