@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.loops import in_own_loop
@@ -183,8 +183,8 @@ ENTRY = Entry(7, "partner", "t", "worker", "COMMAND", 3, 10**15, 10, attempts=99
     [
         (after_failure(ENTRY, "not my job", requeue=False, now=0, policy=POLICY, random=lambda: 0.0), "rejected"),
         (after_failure(ENTRY, "it broke", requeue=True, now=0, policy=POLICY, random=lambda: 0.0), "failed"),
-        (after_crash(replace(ENTRY, crashes=9), now=0, policy=POLICY, random=lambda: 0.0), "failed"),
-        (after_lost_session(replace(ENTRY, losses=9999), now=0, policy=POLICY), "failed"),
+        (after_crash(msgspec.structs.replace(ENTRY, crashes=9), now=0, policy=POLICY, random=lambda: 0.0), "failed"),
+        (after_lost_session(msgspec.structs.replace(ENTRY, losses=9999), now=0, policy=POLICY), "failed"),
     ],
 )
 def test_a_dead_letter_is_rejected_if_its_agent_said_so(end: Dead | Return, state: str) -> None:
