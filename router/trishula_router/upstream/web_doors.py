@@ -10,11 +10,14 @@ What Crossbar and Twisted do there by themselves, and what is done here instead,
   page for what is not there. Here the header names the product, and the page says what it is about.
 - At a path with a NUL byte, or one that is no UTF-8, Twisted logs a traceback of its own code, and answers 500 at the
   first. Here there is nothing at such a path, and nothing to tell.
+- A request line with bytes beyond ASCII in its path gets past Twisted, whose bound is 176 where it means octal 176, and
+  its page for an unsupported method fails on it: a traceback and 500. Here such a request is answered 400, as it means.
 - Crossbar lets every page of the web read what it serves, with credentials. Nothing here is for other pages.
 - Crossbar tells every client in its WELCOME on which host, in which process and in which worker it is served.
 
-It reaches into names that are no interface (Twisted 26.10: ``Request.gotLength``; Crossbar 26.10.1: ``Resource404``,
-``set_cross_origin_headers``, ``File.getChild``, the keys ``x_cb_…``), so each is looked for first.
+It reaches into names that are no interface (Twisted 26.10: ``Request.gotLength``, ``_parseRequestLine``; Crossbar
+26.10.1: ``Resource404``, ``set_cross_origin_headers``, ``File.getChild``, the keys ``x_cb_…``), so each is looked for
+first.
 """
 
 from __future__ import annotations
@@ -51,6 +54,11 @@ def guard_web(server: Any, base: Any, static: Any, welcome: Any) -> list[str]:
         server.Request.gotLength = _take_no_body(server.Request.gotLength)
     else:
         strange.append("twisted.web.server.Request.gotLength")
+    http: Any = getattr(server, "http", None)
+    if callable(getattr(http, "_parseRequestLine", None)):
+        http._parseRequestLine = _of_ascii(http._parseRequestLine)
+    else:
+        strange.append("twisted.web.http._parseRequestLine")
     server.version = b"TRISHULA"
     if callable(getattr(server.Site, "acceptableProtocols", None)):
         server.Site.acceptableProtocols = _speak_http_1
@@ -91,6 +99,16 @@ def _take_no_body(got_length: Any) -> Any:
 
 def _drop(*_: object) -> None:
     """What comes of a request that is answered already."""
+
+
+def _of_ascii(parse: Any) -> Any:
+    def parsed(line: bytes) -> Any:
+        if not line.isascii() or b"\x7f" in line:
+            raise ValueError("a byte of the request line is no printable one of ASCII")
+        return parse(line)
+
+    parsed.before = parse  # type: ignore[attr-defined]
+    return parsed
 
 
 def _possible(get_child: Any) -> Any:
