@@ -171,7 +171,7 @@ def test_a_user_needs_the_rights_that_the_how_to_names_and_no_more(redis: RedisS
 
 @needs_redis
 def test_a_redis_that_answers_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trishula_router.cells.redis_road.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("trishula_router.cells.redis_connection.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         road = RedisLiveRoad(options_of(silent.getsockname()[1]), tmp_path)
         with pytest.raises(RoadFailed, match="did not answer"):

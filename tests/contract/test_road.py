@@ -248,7 +248,7 @@ def test_faults_of_redis_are_told_in_a_sentence_and_it_goes_on(tmp_path: Path, m
         server.client.replicaof("NO", "ONE")
         server.signal(signal.SIGSTOP)
         with monkeypatch.context() as patch:
-            patch.setattr("trishula_router.cells.redis_road.TIMEOUT_S", 0.3)
+            patch.setattr("trishula_router.cells.redis_connection.TIMEOUT_S", 0.3)
             hasty = RedisRoad(options, "s1", tmp_path)
             with pytest.raises(RoadFailed, match=r"^Redis did not answer within 0.3 s$"):
                 hasty.append([("south", {b"n": b"1"})])

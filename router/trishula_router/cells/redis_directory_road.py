@@ -11,19 +11,13 @@ Who tells takes out cells that have told nothing for a week.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trishula_router.cells.directory_road import Heard
-from trishula_router.cells.redis_road import TIMEOUT_S, connected
-from trishula_router.cells.road import RoadFailed
-from trishula_router.redis_client import sentence_of
+from trishula_router.cells.redis_connection import RedisConnection
 from trishula_router.settings.cells import CellOptions
-
-if TYPE_CHECKING:
-    import redis
 
 __all__ = ["RedisDirectoryRoad"]
 
@@ -72,23 +66,21 @@ class RedisDirectoryRoad:
     """
 
     def __init__(self, options: CellOptions, base: Path) -> None:
-        self._options = options
-        self._base = base
-        self._client: redis.Redis | None = None
+        self._connection = RedisConnection(options, base)
 
     def tell(self, cell: str, beat: bytes, agents: bytes | None, kept_s: float) -> bytes | None:
         """See :class:`.directory_road.DirectoryRoad`."""
         arguments: list[Any] = [cell, beat, round(kept_s * 1000)]
         if agents is not None:
             arguments.append(agents)
-        with self._told():
-            before: Any = self._connected().eval(_TELL, 3, _BEATS, _AT, _AGENTS, *arguments)
+        with self._connection.step(self.close):
+            before: Any = self._connection.client().eval(_TELL, 3, _BEATS, _AT, _AGENTS, *arguments)
             return None if before is None else bytes(before)
 
     def beats(self, since_ms: int) -> tuple[int, list[Heard]]:
         """See :class:`.directory_road.DirectoryRoad`."""
-        with self._told():
-            told: Any = self._connected().eval(_HEAR, 2, _BEATS, _AT, str(since_ms))
+        with self._connection.step(self.close):
+            told: Any = self._connection.client().eval(_HEAR, 2, _BEATS, _AT, str(since_ms))
             now_ms = int(told[0])
             return now_ms, [
                 Heard(cell.decode("utf-8", "replace"), beat, (now_ms - float(at)) / 1000)
@@ -99,30 +91,10 @@ class RedisDirectoryRoad:
         """See :class:`.directory_road.DirectoryRoad`."""
         if not cells:
             return []
-        with self._told():
-            found: Any = self._connected().hmget(_AGENTS, list(cells))
+        with self._connection.step(self.close):
+            found: Any = self._connection.client().hmget(_AGENTS, list(cells))
             return list(found)
 
     def close(self) -> None:
         """See :class:`.directory_road.DirectoryRoad`."""
-        client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(Exception):
-                client.close()
-
-    def _connected(self) -> redis.Redis:
-        if self._client is None:
-            self._client = connected(self._options, self._base)
-        return self._client
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Make a :class:`.road.RoadFailed` of what goes wrong, and throw the connection away."""
-        try:
-            yield
-        except Exception as error:
-            self.close()
-            why = sentence_of(error, "cells.redis_password", TIMEOUT_S)
-            if why is None:
-                raise
-            raise RoadFailed(why) from None
+        self._connection.close()

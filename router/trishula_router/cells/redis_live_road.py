@@ -10,17 +10,12 @@ Redis' own bound (``client-output-buffer-limit pubsub``), rather than the memory
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trishula_router.cells.redis_road import TIMEOUT_S, connected, where
-from trishula_router.cells.road import RoadFailed
-from trishula_router.redis_client import sentence_of
+from trishula_router.cells.redis_connection import RedisConnection, carry_out
 from trishula_router.settings.cells import CellOptions
-
-if TYPE_CHECKING:
-    import redis
 
 __all__ = ["RedisLiveRoad"]
 
@@ -40,33 +35,28 @@ class RedisLiveRoad:
     """
 
     def __init__(self, options: CellOptions, base: Path) -> None:
-        self._options = options
-        self._base = base
-        self._client: redis.Redis | None = None
+        self._connection = RedisConnection(options, base)
         self._listening: Any = None
         self._channels: frozenset[str] = frozenset()
 
     @property
     def where(self) -> str:
         """Host and port, or the sentinels; no user."""
-        return where(self._options)
+        return self._connection.where
 
     def say(self, told: Sequence[tuple[str, bytes]]) -> None:
         """See :class:`.live_road.LiveRoad`."""
-        with self._told():
-            pipeline = self._connected().pipeline(transaction=False)
+        with self._connection.step(self.close):
+            pipeline = self._connection.client().pipeline(transaction=False)
             for channel, text in told:
                 pipeline.publish(f"{_PREFIX}{channel}", text)
-            # Left to itself it would put the beginning of what was said into the fault's text.
-            fault = next((one for one in pipeline.execute(raise_on_error=False) if isinstance(one, Exception)), None)
-            if fault is not None:
-                raise fault
+            carry_out(pipeline)
 
     def hear(self, channels: Set[str], wait_s: float) -> list[tuple[str, bytes]]:
         """See :class:`.live_road.LiveRoad`."""
-        with self._told():
+        with self._connection.step(self.close):
             if self._listening is None:
-                client: Any = self._connected()
+                client: Any = self._connection.client()
                 self._listening = client.pubsub()
                 self._channels = frozenset()
             wanted = frozenset(channels)
@@ -94,26 +84,8 @@ class RedisLiveRoad:
     def close(self) -> None:
         """See :class:`.live_road.LiveRoad`."""
         listening, self._listening = self._listening, None
-        client, self._client = self._client, None
         self._channels = frozenset()
-        for one in (listening, client):
-            if one is not None:
-                with contextlib.suppress(Exception):
-                    one.close()
-
-    def _connected(self) -> redis.Redis:
-        if self._client is None:
-            self._client = connected(self._options, self._base)
-        return self._client
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Make a :class:`.road.RoadFailed` of what goes wrong, and throw the connections away."""
-        try:
-            yield
-        except Exception as error:
-            self.close()
-            why = sentence_of(error, "cells.redis_password", TIMEOUT_S)
-            if why is None:
-                raise
-            raise RoadFailed(why) from None
+        if listening is not None:
+            with contextlib.suppress(Exception):
+                listening.close()
+        self._connection.close()

@@ -9,27 +9,21 @@
 A cell reads its stream as the group ``cell``, each of its nodes as a consumer of its own. So of two linked nodes that
 both read, each entry goes to one, and what a node read and never acknowledged goes to the other one after a while.
 
-Each step waits for :data:`TIMEOUT_S` at most, and the connection is thrown away after a fault: behind a Sentinel the
-next one goes to whichever Redis is the master then. A stream or group that was flushed is made anew.
+A stream or group that was flushed is made anew.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trishula_router.cells.road import Change, Entry, Fields, RoadFailed
-from trishula_router.redis_client import connect, connect_by_sentinel, sentence_of
+from trishula_router.cells.redis_connection import RedisConnection, carry_out
+from trishula_router.cells.road import Change, Entry, Fields
 from trishula_router.settings.cells import CellOptions
 
-if TYPE_CHECKING:
-    import redis
+__all__ = ["RedisRoad"]
 
-__all__ = ["TIMEOUT_S", "RedisRoad", "connected", "where"]
-
-TIMEOUT_S = 5.0
 #: What another reader of the cell has not acknowledged for so long is taken over.
 TAKES_OVER_MS = 15_000
 #: What others left is looked for once in so many reads.
@@ -78,9 +72,8 @@ class RedisRoad:
     def __init__(self, options: CellOptions, node: str, base: Path, takes_over_ms: int = TAKES_OVER_MS) -> None:
         self._options = options
         self._node = node
-        self._base = base
         self._takes_over_ms = takes_over_ms
-        self._client: redis.Redis | None = None
+        self._connection = RedisConnection(options, base)
         # What this node read before, and never took out, comes first: the id after which it goes on, while it does.
         self._after: str | None = "0"
         self._reads = 0
@@ -90,26 +83,23 @@ class RedisRoad:
     @property
     def where(self) -> str:
         """Host and port, or the sentinels; no user."""
-        return where(self._options)
+        return self._connection.where
 
     def append(self, entries: Sequence[tuple[str, Fields]], worked_off: Sequence[str] = ()) -> None:
         """See :class:`.road.Road`; the streams keep about ``maxlen`` entries."""
-        with self._told():
-            pipeline = self._connected().pipeline(transaction=False)
+        with self._connection.step(self.close):
+            pipeline = self._connection.client().pipeline(transaction=False)
             if worked_off:
                 pipeline.xack(_stream(self._options.name), _GROUP, *worked_off)
                 pipeline.xdel(_stream(self._options.name), *worked_off)
             for cell, fields in entries:
                 told: dict[Any, Any] = dict(fields)
                 pipeline.xadd(_stream(cell), told, maxlen=self._options.maxlen, approximate=True)
-            # Left to itself it would put the beginning of what was sent into the fault's text.
-            fault = next((one for one in pipeline.execute(raise_on_error=False) if isinstance(one, Exception)), None)
-            if fault is not None:
-                raise fault
+            carry_out(pipeline)
 
     def read(self, limit: int, wait_s: float) -> list[Entry]:
         """See :class:`.road.Road`."""
-        with self._told():
+        with self._connection.step(self.close):
             if self._after is not None:
                 found = self._read(self._after, limit, None)
                 self._after = found[-1].id if found else None
@@ -125,7 +115,7 @@ class RedisRoad:
         stream = _stream(self._options.name)
 
         def ask() -> Any:
-            return self._connected().xreadgroup(_GROUP, self._node, {stream: after}, count=limit, block=wait_ms)
+            return self._connection.client().xreadgroup(_GROUP, self._node, {stream: after}, count=limit, block=wait_ms)
 
         try:
             answer = ask()
@@ -142,7 +132,7 @@ class RedisRoad:
         import redis
 
         try:
-            self._connected().xgroup_create(_stream(self._options.name), _GROUP, id="0", mkstream=True)
+            self._connection.client().xgroup_create(_stream(self._options.name), _GROUP, id="0", mkstream=True)
         except redis.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
@@ -152,7 +142,7 @@ class RedisRoad:
         import redis
 
         try:
-            answer: Any = self._connected().xautoclaim(
+            answer: Any = self._connection.client().xautoclaim(
                 _stream(self._options.name), _GROUP, self._node, min_idle_time=self._takes_over_ms, count=limit
             )
         except redis.ResponseError as error:
@@ -165,8 +155,8 @@ class RedisRoad:
         """See :class:`.road.Road`."""
         if not addresses:
             return []
-        with self._told():
-            found: Any = self._connected().hmget(_HOMES, list(addresses))
+        with self._connection.step(self.close):
+            found: Any = self._connection.client().hmget(_HOMES, list(addresses))
             return list(found)
 
     def put_homes(self, changes: Sequence[Change], ttl_s: float) -> list[bool]:
@@ -176,56 +166,14 @@ class RedisRoad:
         arguments: list[Any] = [round(ttl_s * 1000)]
         for change in changes:
             arguments += [change.address, change.seen or b"", change.home]
-        with self._told():
-            done: Any = self._connected().eval(_PUT_HOMES, 2, _HOMES, _UNTIL, *arguments)
+        with self._connection.step(self.close):
+            done: Any = self._connection.client().eval(_PUT_HOMES, 2, _HOMES, _UNTIL, *arguments)
             return [one == 1 for one in done]
 
     def close(self) -> None:
         """See :class:`.road.Road`."""
         self._after = "0"
-        client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(Exception):
-                client.close()
-
-    def _connected(self) -> redis.Redis:
-        if self._client is None:
-            self._client = connected(self._options, self._base)
-        return self._client
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Make a :class:`RoadFailed` of what goes wrong, and throw the connection away."""
-        try:
-            yield
-        except Exception as error:
-            self.close()
-            why = sentence_of(error, "cells.redis_password", TIMEOUT_S)
-            if why is None:
-                raise
-            raise RoadFailed(why) from None
-
-
-def where(options: CellOptions) -> str:
-    """Where the Redis is that joins the cells: host and port, or the sentinels; no user."""
-    if options.sentinels:
-        return f"{options.sentinel_master} of {', '.join(options.sentinels)}"
-    return f"{options.address.host}:{options.address.port}"
-
-
-def connected(options: CellOptions, base: Path) -> redis.Redis:
-    """A client of the Redis that joins the cells; behind Sentinel, of whichever is the master now.
-
-    Args:
-        options: with ``redis``.
-        base: the state directory, where relative paths start.
-    """
-    by: tuple[Any, ...] = options.address, options.redis_password, options.redis_ca, base
-    if not options.sentinels:
-        return connect(*by, timeout_s=TIMEOUT_S)
-    return connect_by_sentinel(
-        *by, timeout_s=TIMEOUT_S, sentinels=options.sentinel_addresses, master=options.sentinel_master
-    )
+        self._connection.close()
 
 
 def _stream(cell: str) -> str:
