@@ -1,4 +1,4 @@
-"""The stores under test: ``subject`` alone, or ``here`` with those of its peers."""
+"""The stores under test: ``subject`` alone, or ``here`` with those of its peers; and a Redis for a module."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.disks import mounted
+from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.subjects import KINDS, InSqlite, Peer, Subject, made
 
 
@@ -48,3 +49,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mounted(target, "size=3m")
     yield target
     subprocess.run(["umount", "--lazy", str(target)], check=True)
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer | None]:
+    """``None`` where it is not installed."""
+    if needs_redis.args[0]:
+        yield None
+        return
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server

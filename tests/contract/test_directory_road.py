@@ -14,18 +14,11 @@ from trishula_router.cells.redis_directory_road import RedisDirectoryRoad
 from trishula_router.cells.road import RoadFailed
 from trishula_router.settings.cells import CellOptions
 
+# Before any test, which is not to leave a process behind.
+pytestmark = pytest.mark.usefixtures("redis")
+
 KEPT_S = 1000.0
 Make = Callable[[], DirectoryRoad]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer | None]:
-    # Before any test, which is not to leave a process behind.
-    if needs_redis.args[0]:
-        yield None
-        return
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 def options_of(port: int, user: str = "") -> CellOptions:

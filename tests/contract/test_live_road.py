@@ -14,17 +14,10 @@ from trishula_router.cells.redis_live_road import RedisLiveRoad
 from trishula_router.cells.road import RoadFailed
 from trishula_router.settings.cells import CellOptions
 
+# Before any test, which is not to leave a process behind.
+pytestmark = pytest.mark.usefixtures("redis")
+
 Make = Callable[[], LiveRoad]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer | None]:
-    # Before any test, which is not to leave a process behind.
-    if needs_redis.args[0]:
-        yield None
-        return
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 def options_of(port: int) -> CellOptions:

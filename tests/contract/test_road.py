@@ -20,6 +20,9 @@ from trishula_router.cells.redis_road import RedisRoad
 from trishula_router.cells.road import Change, Entry, Road, RoadFailed
 from trishula_router.settings.cells import CellOptions
 
+# Before any test, which is not to leave a process behind.
+pytestmark = pytest.mark.usefixtures("redis")
+
 #: After this time another node of a cell takes over what one left. Tests don't wait for it: they have it pass.
 TAKES_OVER_S = 60.0
 
@@ -29,16 +32,6 @@ class Subject:
 
     def __init__(self, end: Callable[[str, str], Road], flush: Callable[[], object], wait: Callable[[float], object]):
         self.end, self.flush, self.wait = end, flush, wait
-
-
-@pytest.fixture(scope="module", autouse=True)
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer | None]:
-    # Before any test, which is not to leave a process behind.
-    if needs_redis.args[0]:
-        yield None
-        return
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 def redis_client(port: int) -> Any:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import pytest
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.task import Clock
 
+from tests.support.cell_ends import Ends
 from trishula_router.cells.directories import Directories
 from trishula_router.cells.directory_road import MemoryDirectoryRoad, MemoryDirectoryRoads
 from trishula_router.cells.directory_words import (
@@ -25,7 +23,7 @@ from trishula_router.cells.seal import Seal
 
 KEY = b"k" * 40
 START_MS = 1_700_000_000_000
-_T = TypeVar("_T")
+World = Ends[MemoryDirectoryRoads]
 
 
 def entry(agent: str, presence: str = "online", **more: Any) -> dict[str, Any]:
@@ -74,7 +72,7 @@ class Place:
             now=self.now,
             random=lambda: 0.5,
         )
-        world.places.append(self)
+        world.rounds.append(self.directories.round)
 
     def now(self) -> int:
         return START_MS + self.ahead_ms + round(self.world.clock.seconds() * 1000)
@@ -83,28 +81,9 @@ class Place:
         return next(one for one in self.directories.merged(self.own) if one["agent"] == agent)
 
 
-class World:
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.roads = MemoryDirectoryRoads(self.clock.seconds)
-        self.places: list[Place] = []
-
-    def later(self, work: Callable[[], _T]) -> Deferred[_T]:
-        done: Deferred[_T] = Deferred()
-        timers: Any = self.clock
-        timers.callLater(0.02, lambda: maybeDeferred(work).chainDeferred(done))
-        return done
-
-    def advance(self, seconds: float) -> None:
-        for _ in range(round(seconds / 0.1)):
-            for place in self.places:
-                place.directories.round()
-            self.clock.advance(0.1)
-
-
 @pytest.fixture
 def world() -> World:
-    return World()
+    return Ends(MemoryDirectoryRoads)
 
 
 @pytest.fixture
@@ -175,7 +154,7 @@ def test_while_the_road_is_away_what_is_known_stays_and_gets_older(world: World,
 
 def test_a_node_that_starts_knows_how_old_it_is(world: World, north: Place, south: Place) -> None:
     world.advance(5.0)
-    world.places.remove(south)
+    world.rounds.remove(south.directories.round)
     world.advance(300.0)
     late = Place(world, "east")
     world.advance(3.0)
@@ -199,7 +178,7 @@ def test_who_is_here_is_here_and_what_was_said_before_that_does_not_count(
     world.advance(5.0)
     north.own[0] = entry("agni", node="n1")
     assert north.entry() == north.own[0]
-    world.places.remove(south)
+    world.rounds.remove(south.directories.round)
     world.advance(5.0)
     north.own[0] = entry("agni", "offline", last_seen_at=north.now())
     assert north.entry() == north.own[0]
@@ -257,7 +236,7 @@ def test_what_no_cell_has_sealed_or_that_was_said_before_is_not_believed(
 ) -> None:
     world.advance(5.0)
     old = world.roads.beats["south"]
-    world.places.remove(south)
+    world.rounds.remove(south.directories.round)
     world.roads.agents["south"] = write_agents([entry("agni", "offline")])
     world.advance(2.5)
     assert north.entry()["presence"] == "online"
@@ -273,7 +252,7 @@ def test_what_no_cell_has_sealed_or_that_was_said_before_is_not_believed(
 
 def test_a_cell_that_is_gone_for_a_week_is_forgotten(world: World, north: Place, south: Place) -> None:
     world.advance(5.0)
-    world.places.remove(south)
+    world.rounds.remove(south.directories.round)
     world.clock.advance(KEPT_S)
     world.advance(5.0)
     assert north.entry() == NOWHERE

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import pytest
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.task import Clock
 
+from tests.support.cell_ends import Ends
 from trishula.contract import uris
 from trishula_router.cells.live import Event, Freshness, read_event, write_event
 from trishula_router.cells.live_road import MemoryLiveRoad, MemoryLiveRoads
@@ -18,7 +16,7 @@ from trishula_router.cells.topics import LiveEnds, Topics
 
 KEY = b"k" * 40
 CELSIUS = uris.topic_of("agni", "celsius")
-_T = TypeVar("_T")
+World = Ends[MemoryLiveRoads]
 
 
 class Place:
@@ -39,7 +37,7 @@ class Place:
             random=lambda: 0.5,
         )
         self.topics.republish = self.heard.append
-        world.places.append(self)
+        world.rounds.append(self.topics.round)
 
     def says(self, *args: Any, topic: str = CELSIUS, **more: Any) -> None:
         self.topics.published(topic, "agni", 1, args, {}, **more)
@@ -49,28 +47,9 @@ class Place:
         return [one.args for one in self.heard]
 
 
-class World:
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.roads = MemoryLiveRoads()
-        self.places: list[Place] = []
-
-    def later(self, work: Callable[[], _T]) -> Deferred[_T]:
-        done: Deferred[_T] = Deferred()
-        timers: Any = self.clock
-        timers.callLater(0.02, lambda: maybeDeferred(work).chainDeferred(done))
-        return done
-
-    def advance(self, seconds: float) -> None:
-        for _ in range(round(seconds / 0.1)):
-            for place in self.places:
-                place.topics.round()
-            self.clock.advance(0.1)
-
-
 @pytest.fixture
 def world() -> World:
-    return World()
+    return Ends(lambda seconds: MemoryLiveRoads())
 
 
 @pytest.fixture
