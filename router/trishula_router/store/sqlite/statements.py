@@ -8,13 +8,13 @@ not the disk, bounded the node. A statement over many rows is one step.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 
-__all__ = ["as_list", "at_positions", "insert"]
+__all__ = ["as_list", "at_positions", "insert", "update"]
 
 #: Rows a statement: few sizes, because each is a statement that SQLite prepares and keeps.
 _CHUNKS = (64, 16, 4, 1)
@@ -26,6 +26,15 @@ def _statement(into: str, columns: int, rows: int) -> str:
     return f"INSERT INTO {into} VALUES " + ", ".join([row] * rows)
 
 
+def _chunked(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[int, list[Any]]]:
+    """The values of rows in as few parts as there are statements for, each with how many rows it is."""
+    start = 0
+    for size in _CHUNKS:
+        while len(rows) - start >= size:
+            yield size, [value for row in rows[start : start + size] for value in row]
+            start += size
+
+
 def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]]) -> None:
     """Insert rows.
 
@@ -34,12 +43,8 @@ def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[An
         into: a table, with its columns if the rows don't have all: ``"journal"``, ``"message (position, sender)"``.
         rows: each with a value for each column.
     """
-    start = 0
-    for size in _CHUNKS:
-        while len(rows) - start >= size:
-            values = [value for row in rows[start : start + size] for value in row]
-            connection.execute(_statement(into, len(rows[start]), size), values)
-            start += size
+    for size, values in _chunked(rows):
+        connection.execute(_statement(into, len(rows[0]), size), values)
 
 
 def update(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -52,12 +57,8 @@ def update(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequen
         statement: with ``{}`` in the place of the rows, whose values it calls ``column1`` and so on.
         rows: all of the same length.
     """
-    start = 0
-    for size in _CHUNKS:
-        while len(rows) - start >= size:
-            values = [value for row in rows[start : start + size] for value in row]
-            connection.execute(_update(statement, len(rows[start]), size), values)
-            start += size
+    for size, values in _chunked(rows):
+        connection.execute(_update(statement, len(rows[0]), size), values)
 
 
 @cache
