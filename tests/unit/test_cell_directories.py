@@ -273,3 +273,23 @@ def test_forms() -> None:
     for text in (b"", b"x", one[:-8], one[:3]):
         with pytest.raises(ValueError, match="can't be read"):
             read_agents(text)
+
+
+def test_agents_that_its_beat_does_not_vouch_for_are_not_those_of_a_cell(world: World, south: Place) -> None:
+    world.advance(2.5)
+    said = world.roads.agents["south"]
+    world.roads.agents["south"] = write_agents([entry("agni", "offline"), entry("dc")])
+    north = Place(world, "north")
+    world.advance(5.0)
+    assert north.entry() == north.entry("agni") == NOWHERE
+    world.roads.agents["south"] = said
+    world.advance(5.0)
+    assert north.entry()["presence"] == "online"
+
+
+def test_what_a_cell_says_is_not_unpacked_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = write_agents([entry("agni")])
+    assert len(read_agents(text)) == 1
+    monkeypatch.setattr("trishula_router.cells.directory_words._UNPACKED_BYTES", 20)
+    with pytest.raises(ValueError, match="more than 20 bytes"):
+        read_agents(text)

@@ -31,6 +31,13 @@ def sentences(cells: dict[str, Any]) -> list[str]:
     return [fault.sentence for fault in caught.value.faults]
 
 
+def test_a_redis_that_sentinels_name_is_on_no_known_machine() -> None:
+    more = {"redis": "redis://localhost", "sentinels": ["localhost:26379"], "sentinel_master": "m"}
+    (sentence,) = sentences({**GOOD, **more})
+    assert sentence.startswith('extra.cells.redis is "redis://localhost"; it must be rediss://… (TLS)')
+    assert parse({**GOOD, "redis": "redis://localhost"}).redis == "redis://localhost"
+
+
 def test_there_are_no_cells_unless_asked_for() -> None:
     assert parse({}) == CellOptions()
     assert not parse({}).name

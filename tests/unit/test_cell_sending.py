@@ -147,3 +147,16 @@ def test_that_a_message_is_there_goes_without_saying_where_more_is_told_of_it() 
         news("done", "1"),
     ]
     assert without_outdated(letters) == [news("accepted", "2"), mail("a"), news("delivered", "1"), news("done", "1")]
+
+
+def test_while_the_road_is_away_so_many_letters_wait_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.is_slow = True
+    for bound, value in (("_POSTED", 3), ("_POSTED_BYTES", len(mail("a").envelope) * 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"trishula_router.cells.sending.{bound}", value)
+            for number in range(5):
+                world.sending.post("south", mail(f"{bound}{number}"))
+        world.turn()
+        world.under_way.pop()()
+    sent = [[about for _, letters in told for about in letters] for told, _ in world.steps]
+    assert sent == [["_POSTED0", "_POSTED1", "_POSTED2"], ["_POSTED_BYTES0", "_POSTED_BYTES1"]]

@@ -213,3 +213,16 @@ def test_numbers_rise_in_each_run() -> None:
     fresh = Freshness()
     assert [fresh.is_new("a", one) for one in (1, 2, 2, 1, 5, 4)] == [True, True, False, False, True, False]
     assert fresh.is_new("b", 1)
+
+
+def test_an_event_of_one_topic_is_not_heard_on_another_whoever_sealed_it(
+    world: World, north: Place, south: Place
+) -> None:
+    kelvin = uris.topic_of("agni", "kelvin")
+    listens(world, south, kelvin)
+    event = Event(cell="north", run="r", number=1, topic=CELSIUS, agent="agni", session=1, args=[1])
+    end = MemoryLiveRoad(world.roads)
+    end.say([(kelvin, Seal("north", [KEY]).live(kelvin, write_event(event)))])
+    north.says(2, topic=kelvin)
+    world.advance(1.0)
+    assert south.told == [[2]]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 
 from tests.support.cells import KEY, World
 from tests.support.nodes import START_MS
@@ -161,6 +161,33 @@ def test_news_that_the_store_refuses_comes_again(world: World, monkeypatch: pyte
     assert len(refused) == 3
     world.until(lambda: not any(world.roads.streams.values()))
     assert dict(world.ran) == {("agni", "dc", "m1"): 1}
+
+
+def test_while_news_is_not_durable_it_stays_on_the_road_and_so_much_is_read_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trishula_router.cells.exchange._UNFINISHED", 2)
+    north = world["north"]
+    at_home(world)
+    settle, waiting = north.store.settle, list[Callable[[], Any]]()
+
+    def slow(*what: Any) -> Any:
+        done: Deferred[Any] = Deferred()
+        waiting.append(lambda: settle(*what).chainDeferred(done))
+        return done
+
+    monkeypatch.setattr(north.store, "settle", slow)
+    for number in range(8):
+        north.send("dc", status(f"m{number}"))
+        world.advance(0.5)
+    assert 1 <= len(waiting) <= 3
+    assert world.roads.streams["north"]
+    assert north.state("m0") == "delivered"
+    monkeypatch.setattr(north.store, "settle", settle)
+    for work in waiting:
+        work()
+    world.until(lambda: {north.state(f"m{number}") for number in range(8)} == {"done"})
+    world.until(lambda: not any(world.roads.streams.values()))
 
 
 def test_news_that_a_flush_took_is_asked_for_at_once(world: World) -> None:

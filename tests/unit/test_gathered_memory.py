@@ -153,3 +153,16 @@ def test_while_the_disk_is_full_nothing_is_gathered(
     second = Life(tmp_path / "agni", "r2")
     assert second.on_file() == ["m1", "m2", "m3"]
     second.kill()
+
+
+def test_who_is_killed_while_the_disk_is_full_has_handled_them(
+    life: Life, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(AgentFile, "commit", lambda file: False)
+        life.handle("m1")
+        life.clock.advance(GATHER_S)
+        life.kill()
+    second = Life(tmp_path / "agni", "r2")
+    assert second.knows("m1") is Treatment.HANDLED
+    second.kill()

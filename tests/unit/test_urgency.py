@@ -176,5 +176,17 @@ def test_urgent_messages_without_end_keep_nothing_from_its_next_try() -> None:
     assert ids(made.take(1.1)) == ["m0", "later", "low"]
 
 
+def test_nor_do_they_pass_when_it_is_due_and_waits_for_a_call_that_is_under_way() -> None:
+    made = refused_line()
+    made.add(entry("now", 1))
+    second = made.take(0.9)
+    assert ids(second) == ["now"]
+    assert second is not None
+    made.add(entry("later", 1))
+    assert ids(made.take(1.1)) == []
+    made.answered(second, accepted(second), 1.2)
+    assert ids(made.take(1.2)) == ["m0", "later", "low"]
+
+
 def refusal(message_id: str, error: MailboxFull) -> Receipt:
     return Receipt(id=message_id, status="refused", node="n", error=error.uri, detail="full", retry_after_s=1.0)
