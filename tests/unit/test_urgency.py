@@ -85,8 +85,8 @@ def test_what_an_earlier_run_left_is_sorted_within_its_urgency() -> None:
 # -- in the outbox -----------------------------------------------------------------------------------------------------
 
 
-def outbox() -> Outbox:
-    made = Outbox(random=lambda: 0.0, limits=Limits(batch_messages=4, calls=1))
+def outbox(calls: int = 1) -> Outbox:
+    made = Outbox(random=lambda: 0.0, limits=Limits(batch_messages=4, calls=calls))
     made.connected()
     return made
 
@@ -126,9 +126,9 @@ def test_after_a_call_that_failed_its_messages_come_before_later_urgent_ones() -
     assert ids(made.take(60.0)) == ["now", "m4", "m5"]
 
 
-def refused_line() -> Outbox:
+def refused_line(calls: int = 1) -> Outbox:
     """An outbox in which ``m0``, and ``low`` behind it, wait for agni until second 1."""
-    made = outbox()
+    made = outbox(calls)
     made.add(entry("m0"))
     made.add(entry("m1", 1, to="dc"))
     first = made.take(0.0)
@@ -177,7 +177,7 @@ def test_urgent_messages_without_end_keep_nothing_from_its_next_try() -> None:
 
 
 def test_nor_do_they_pass_when_it_is_due_and_waits_for_a_call_that_is_under_way() -> None:
-    made = refused_line()
+    made = refused_line(calls=2)
     made.add(entry("now", 1))
     second = made.take(0.9)
     assert ids(second) == ["now"]
